@@ -13,6 +13,7 @@ from dcaf.core.errors import (
     CommitUnknownError,
     ConfigurationError,
     DcafError,
+    DocumentConflictError,
     EncodedBody,
     EngineError,
     ExitError,
@@ -49,6 +50,7 @@ from dcaf.core.errors import (
     ToolError,
     ToolTimeoutError,
     TurnTimeoutError,
+    UnknownArtifactError,
     UnknownSessionError,
 )
 from dcaf.core.host import HostTurn, SessionHost
@@ -67,6 +69,7 @@ __all__ = [
     "CommitUnknownError",
     "ConfigurationError",
     "DcafError",
+    "DocumentConflictError",
     "EncodedBody",
     "EngineError",
     "ExitError",
@@ -120,6 +123,7 @@ __all__ = [
     "ToolError",
     "ToolTimeoutError",
     "TurnTimeoutError",
+    "UnknownArtifactError",
     "UnknownSessionError",
     "current_session",
     "transaction",

@@ -11,8 +11,10 @@
     │   ├── SessionArchivedError      409  a session that a service keeps is in the archive
     │   ├── NotCarriedError               the session changed on an answer that cannot carry it
     │   ├── UnknownSessionError       404  a session service has no such session of this user
+    │   ├── UnknownArtifactError      404  an artifact is not there any more
     │   ├── SessionExistsError        409  a session service has one of this id already
     │   ├── StaleSessionError         409  another one has committed a kept session since it was read
+    │   ├── DocumentConflictError     409  a document is of another revision than was expected
     │   ├── ToolArgumentError             the model's arguments do not fit the tool
     │   ├── ToolError                     a tool's own words to the model
     │   ├── ToolApprovalError             a tool that needs approval was run without one
@@ -216,6 +218,13 @@ class UnknownSessionError(StateError):
     http_status = 404
 
 
+class UnknownArtifactError(StateError):
+    """An artifact was deleted while it was read, or while a version of it was saved; of that version there is nothing."""
+
+    code = "artifact-unknown"
+    http_status = 404
+
+
 class SessionExistsError(StateError):
     """A session was to be made under an id that one has already. Nothing was written."""
 
@@ -227,6 +236,13 @@ class StaleSessionError(StateError):
     """Another one has committed a kept session since it was read. Nothing was written: read it again, and do it again."""
 
     code = "session-stale"
+    http_status = 409
+
+
+class DocumentConflictError(StateError):
+    """A document is of another revision than was expected. Nothing was written: read it again, and do it again."""
+
+    code = "document-conflict"
     http_status = 409
 
 

@@ -9,6 +9,7 @@ from dcaf.engines.base import Durability, Engine, Health, SyncEngine, Tables, ch
 from dcaf.engines.evaluation import apply, exists, find_page
 from dcaf.engines.memory import MemoryEngine
 from dcaf.engines.opening import open_engine
+from dcaf.engines.searching import Search, SearchEngine, SyncSearchEngine, can_search, check_search
 from dcaf.engines.sqlite.engine import SqliteEngine
 from dcaf.engines.transactions import (
     AllOf,
@@ -62,15 +63,20 @@ __all__ = [
     "Record",
     "RedisEngine",
     "Row",
+    "Search",
+    "SearchEngine",
     "SqliteEngine",
     "SyncEngine",
+    "SyncSearchEngine",
     "Table",
     "Tables",
     "Transaction",
     "Value",
     "Write",
     "apply",
+    "can_search",
     "check_scan",
+    "check_search",
     "exists",
     "find_page",
     "open_engine",

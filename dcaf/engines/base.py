@@ -87,8 +87,11 @@ class Engine(Protocol):
     """
 
     url: str
-    sync: SyncEngine
     partitions: int
+
+    @property
+    def sync(self) -> SyncEngine:
+        """The same methods without ``await``."""
 
     def declare(self, tables: Iterable[Table]) -> None:
         """Name the tables. They are made when they are first used, by any number of processes at once.

@@ -12,9 +12,21 @@ import anyio.lowlevel
 
 from dcaf.core.arguments import require, require_clock
 from dcaf.core.errors import ConfigurationError, EngineError
-from dcaf.engines.base import Health, SyncEngine, Tables, check_scan
+from dcaf.engines.base import Health, Tables, check_scan
 from dcaf.engines.evaluation import apply, exists, find_page
-from dcaf.engines.transactions import MOST_PARTITIONS, Outcome, Page, Range, Record, Row, Table, Transaction, check_transaction
+from dcaf.engines.searching import Search, SyncSearchEngine, check_search, rank
+from dcaf.engines.transactions import (
+    MOST_PARTITIONS,
+    Outcome,
+    Page,
+    Range,
+    Record,
+    Row,
+    Table,
+    Transaction,
+    Value,
+    check_transaction,
+)
 
 URL: Final = "memory://"
 
@@ -42,7 +54,7 @@ class MemoryEngine:
             raise ConfigurationError(f"partitions= is 1 to {MOST_PARTITIONS}.")
         self.partitions: int = partitions
         self._rows = _MemoryRows(require_clock("clock=", clock), partitions)
-        self.sync: SyncEngine = self._rows
+        self.sync: SyncSearchEngine = self._rows
 
     def declare(self, tables: Iterable[Table]) -> None:
         self._rows.tables.declare(tables)
@@ -64,6 +76,10 @@ class MemoryEngine:
     async def check(self) -> Health:
         await anyio.lowlevel.checkpoint()
         return self._rows.check()
+
+    async def search(self, wanted: Search) -> Page:
+        await anyio.lowlevel.checkpoint()
+        return self._rows.search(wanted)
 
     async def aclose(self) -> None:
         self._rows.close()
@@ -120,6 +136,14 @@ class _MemoryRows:
             self._now_ms()
         return Health("none", 0.0, {"rows": "in the memory of this process"})
 
+    def search(self, wanted: Search) -> Page:
+        """Without an index: it looks at each row."""
+        check_search(wanted, self._partitions)
+        with self._lock:
+            found = dict(self._find_page(wanted.rows, self._now_ms()))
+        documents = {key: _split(row[wanted.column]) for key, row in found.items()}
+        return [(key, found[key]) for key in rank(documents, wanted.words)[: wanted.limit]]
+
     def close(self) -> None:
         self._is_closed = True
 
@@ -155,3 +179,7 @@ class _MemoryRows:
             rows.pop(place, None)
         else:
             rows[place] = row
+
+
+def _split(words: Value) -> list[str]:
+    return words.decode().split() if isinstance(words, bytes) else []

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from dcaf.core.arguments import kind_of, require, require_bool
 from dcaf.core.errors import ConfigurationError
+from dcaf.engines.words import are_words
 
 Page: TypeAlias = "Sequence[tuple[bytes, Row]]"
 """Keys and their rows."""
@@ -57,10 +58,14 @@ class Table:
         indexed: The column by which ``scan`` finds rows; None for none.
         large: Whether its rows have kilobytes, so that an engine keeps them where they are in nobody's way.
         ordered: Whether a transaction reads its rows by ranges of keys.
+        searchable: The column whose words a ``Search`` finds; None for none. It has words in UTF-8 with a space between them, of
+            ASCII small letters and digits alone. An engine that can search changes its index with the rows, in one step; one that
+            cannot keeps the rows all the same.
 
     Raises:
-        ConfigurationError: A name is none, a column has another type, ``expires`` is no column of integers, the indexed column is
-            no column of bytes, or ``large`` or ``ordered`` is neither True nor False.
+        ConfigurationError: A name is none, a column has another type, ``expires`` is no column of integers, the indexed or the
+            searchable column is no column of bytes, a searchable table has no order or rows that expire, or ``large`` or
+            ``ordered`` is neither True nor False.
     """
 
     name: str
@@ -68,6 +73,7 @@ class Table:
     indexed: str | None = None
     large: bool = False
     ordered: bool = False
+    searchable: str | None = None
 
     def __post_init__(self) -> None:
         columns = require("columns= of a Table", self.columns, Mapping, "a dict: name -> int or bytes")
@@ -86,6 +92,15 @@ class Table:
             raise ConfigurationError(f"indexed= of {self.name} names one of its columns of bytes.")
         require_bool(f"large= of {self.name}", self.large)
         require_bool(f"ordered= of {self.name}", self.ordered)
+        self._check_searchable()
+
+    def _check_searchable(self) -> None:
+        if self.searchable is None:
+            return
+        if not (isinstance(self.searchable, str) and self.columns.get(self.searchable) is bytes):
+            raise ConfigurationError(f"searchable= of {self.name} names one of its columns of bytes.")
+        if not self.ordered or EXPIRES in self.columns:
+            raise ConfigurationError(f"{self.name} is searchable, so it has ordered=True and no column {EXPIRES}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +126,8 @@ class Record:
             raise ConfigurationError(f"A Record is a row of a Table, not of {kind_of(self.table)}: Record(table, key).")
         if type(self.key) is not bytes or not 0 < len(self.key) <= MOST_KEY_BYTES:
             raise ConfigurationError(f"The key of a row of {self.table.name} is 1 to {MOST_KEY_BYTES} bytes.")
-        _check_partition(self.table, self.partition)
+        if type(self.partition) is not int or self.partition:
+            _check_partition(self.table, self.partition)
         object.__setattr__(self, "_hash", hash((self.table.name, self.key)))
 
     def __hash__(self) -> int:
@@ -296,7 +312,7 @@ class Transaction:
         if not set(compared) <= set(self.reads) or len(set(written)) < len(written):
             raise ConfigurationError("A transaction reads each row that its condition names, and writes each row once.")
         object.__setattr__(self, "records", tuple(dict.fromkeys([*self.reads, *written])))
-        if len({one.partition for one in self.named}) > 1:
+        if len({one.partition for one in self.records} | {one.partition for one in self.ranges}) > 1:
             raise ConfigurationError(
                 "The rows of a transaction are all of one partition: no engine reaches two of them in one step."
             )
@@ -312,7 +328,8 @@ class Transaction:
     @property
     def partition(self) -> int:
         """Where its rows lie; 0 where it has none."""
-        return next((one.partition for one in self.named), 0)
+        first = self.records or self.ranges
+        return first[0].partition if first else 0
 
     @property
     def named(self) -> Iterator[Record | Range]:
@@ -404,14 +421,22 @@ def _check_put(write: Put) -> None:
     table = write.record.table
     if type(write.values) is not dict and not isinstance(write.values, Mapping):
         raise ConfigurationError(f"Put takes a dict: a column of {table.name} -> its value.")
+    kinds = table.columns
     for column, value in write.values.items():
-        kind = table.columns.get(column)
+        kind = kinds.get(column)
         if kind is None:
             raise ConfigurationError(f"A write names a column that {table.name} has not.")
+        if value is None or (kind is bytes and type(value) is bytes):
+            continue  # most columns; a turn writes some forty
         if isinstance(value, RESOLVED):
             _check_number(table, column, kind, value[0])
         else:
             _check_value(table, column, kind, value)
+    words = None if table.searchable is None else write.values.get(table.searchable)
+    if isinstance(words, bytes) and not are_words(words):
+        raise ConfigurationError(
+            f"{table.searchable} of {table.name} takes words of small letters and digits with a space between them."
+        )
 
 
 def _check_value(table: Table, column: str, kind: type[int | bytes], value: object) -> None:

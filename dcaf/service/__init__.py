@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from dcaf.service.app_documents import AppDocuments, DocumentTransaction, SyncAppDocuments
+from dcaf.service.artifact_store import ArtifactStore
+from dcaf.service.artifact_values import Artifact, ArtifactVersion
+from dcaf.service.artifacts import Artifacts, ArtifactStream, SyncArtifacts
 from dcaf.service.blocks import Imported
 from dcaf.service.checkpoints import Checkpoint
-from dcaf.service.conversation import Messages
+from dcaf.service.conversation import Messages, SyncMessages
+from dcaf.service.document_rows import Document
+from dcaf.service.documents import Documents, SyncDocuments
 from dcaf.service.encryption import EncryptedEngine, Reencrypted
 from dcaf.service.events import Event, MessageEvent, StateEvent
 from dcaf.service.history import HistoryPage
 from dcaf.service.kept import Kept
 from dcaf.service.listing import ListPage
 from dcaf.service.memory import Memory, SyncMemory
+from dcaf.service.memory_search import FoundFact
 from dcaf.service.messages import Message
 from dcaf.service.purging import Erased, Purged
 from dcaf.service.remembered import Remembered
 from dcaf.service.requests import CreateSessionRequest, DeleteSessionRequest, GetSessionRequest, ListSessionsRequest
+from dcaf.service.search import FoundMessage
+from dcaf.service.search_words import Snippet
 from dcaf.service.service import SessionService
 from dcaf.service.session import KeptSession
 from dcaf.service.state import State
@@ -26,12 +35,23 @@ from dcaf.service.windows import WindowTooSmallError
 del annotations  # no public name of this package
 
 __all__ = [
+    "AppDocuments",
+    "Artifact",
+    "ArtifactStore",
+    "ArtifactStream",
+    "ArtifactVersion",
+    "Artifacts",
     "Checkpoint",
     "CreateSessionRequest",
     "DeleteSessionRequest",
+    "Document",
+    "DocumentTransaction",
+    "Documents",
     "EncryptedEngine",
     "Erased",
     "Event",
+    "FoundFact",
+    "FoundMessage",
     "GetSessionRequest",
     "HistoryPage",
     "Imported",
@@ -48,9 +68,14 @@ __all__ = [
     "Remembered",
     "ServiceTurn",
     "SessionService",
+    "Snippet",
     "State",
     "StateEvent",
+    "SyncAppDocuments",
+    "SyncArtifacts",
+    "SyncDocuments",
     "SyncMemory",
+    "SyncMessages",
     "SyncSessionService",
     "SyncUserMemory",
     "UserMemory",

@@ -1,18 +1,21 @@
 """Put a session into the archive: it can be read, and stands in another list, until it is restored.
 
-All of its rows stay as they are. It ends no more by itself, whatever ``ttl=`` is; from its restoration on it has its time anew.
+All of its rows stay as they are, but for the words that a search has indexed. It ends no more by itself, whatever ``ttl=`` is; from
+its restoration on it has its time anew.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
-from dcaf.core.errors import UnknownSessionError
+from dcaf.core.errors import EngineError, UnknownSessionError
 from dcaf.engines import AllOf, AtMost, Condition, Delete, Is, Not, Now, Put, Range, Row, Transaction, Write
 from dcaf.service.kept import Kept, is_alive, is_there
 from dcaf.service.places import UNKNOWN, Place
 from dcaf.service.plans import Plan
 from dcaf.service.purging import find_place
+from dcaf.service.search_index import drop_words
 from dcaf.service.tables import SESSIONS
 
 AT_ONCE: Final = 200
@@ -32,6 +35,7 @@ def archive(place: Place) -> Plan[int]:
         if row["archived"] is not None:
             return 0
         if (yield _move(place, Kept.of(row), into_archive=True)).applied:
+            yield from _leave_index(place)
             return 1
 
 
@@ -79,10 +83,18 @@ def _archive_partition(app: str, partition: int, partitions: int, idle_ms: int) 
             place = find_place(app, key, row, partitions)
             if place is not None and _is_idle(row, outcome.now_ms, idle_ms):
                 is_idle = AtMost(place.row, "updated", Now(-idle_ms))
-                count += (yield _move(place, Kept.of(row), into_archive=True, when=is_idle)).applied
+                if (yield _move(place, Kept.of(row), into_archive=True, when=is_idle)).applied:
+                    yield from _leave_index(place)
+                    count += 1
         if len(page) < AT_ONCE:
             return count
         after = page[-1][0] + b"\0"
+
+
+def _leave_index(place: Place) -> Plan[None]:
+    """Drop the words of an archived session. Where this fails, no search finds them, and the next one drops them."""
+    with suppress(EngineError):
+        yield from drop_words(place)
 
 
 def _is_idle(row: Row, now_ms: int, idle_ms: int) -> bool:

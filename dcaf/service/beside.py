@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
-from dcaf.core.errors import CommitUnknownError, EngineError, UnknownSessionError
+from dcaf.core.errors import CommitUnknownError, ConfigurationError, EngineError, UnknownSessionError
 from dcaf.engines import AllOf, Is, Now, Put, Transaction
 from dcaf.service.changes import Change, KeyChange
 from dcaf.service.commits import HALF, log_change, write_messages, write_open_calls, write_state
@@ -12,26 +14,56 @@ from dcaf.service.kept import Kept, is_alive, is_at, is_there
 from dcaf.service.links import follow
 from dcaf.service.places import UNKNOWN, Place, require_there
 from dcaf.service.plans import Plan
+from dcaf.service.recent import Recent
 from dcaf.service.tables import Columns
 
 
-def append(place: Place, messages: Sequence[tuple[bytes, int | None]]) -> Plan[int]:
+def append(place: Place, messages: Sequence[tuple[bytes, int | None]], recent: Recent[Kept]) -> Plan[int]:
     """Add messages beside whatever turn is in progress; returns how many there are then.
+
+    Args:
+        place: Where the session lies.
+        messages: The messages, packed, each with its moment in milliseconds; None for that of the commit.
+        recent: What was known last of sessions. Where that still holds, the engine is asked once.
 
     Raises:
         UnknownSessionError, SessionClosedError: There is no such session, or it was closed.
         ConfigurationError: A result of a tool answers no open call.
     """
     row = place.row
+    planned = _plan_known(place, recent.find(row.key), messages)
     while True:
-        kept = Kept.of(require_there((yield Transaction([row]))))
-        total, calls = kept.messages + len(messages), follow([data for data, _ in messages], kept.open_calls)
-        writes = [
-            Put(row, {"messages": total, "updated": Now(), **write_open_calls(kept, calls)}),
-            *write_messages(place, kept, kept.revision, Change({}, messages)),
-        ]
-        if (yield Transaction([row], when=is_at(row, kept), writes=writes)).applied:
-            return total
+        outcome = yield Transaction([row]) if planned is None else planned.transaction
+        if planned is not None and outcome.applied:
+            recent.note(row.key, planned.after)
+            return planned.after.messages
+        planned = _plan_append(place, Kept.of(require_there(outcome)), messages)
+
+
+class _Planned(NamedTuple):
+    """What adds messages, and what is known of the session once they stand, without what the application wrote of it."""
+
+    transaction: Transaction
+    after: Kept
+
+
+def _plan_known(place: Place, known: Kept | None, messages: Sequence[tuple[bytes, int | None]]) -> _Planned | None:
+    """A plan by what was known last; None where nothing was, or a message answers a call that was not known."""
+    try:
+        return None if known is None else _plan_append(place, known, messages)
+    except ConfigurationError:
+        return None
+
+
+def _plan_append(place: Place, kept: Kept, messages: Sequence[tuple[bytes, int | None]]) -> _Planned:
+    row, total = place.row, kept.messages + len(messages)
+    calls = follow([data for data, _ in messages], kept.open_calls)
+    writes = [
+        Put(row, {"messages": total, "updated": Now(), **write_open_calls(kept.open_calls, calls)}),
+        *write_messages(place, kept, kept.revision, Change({}, messages)),
+    ]
+    after = replace(kept, messages=total, open_calls=calls, title=None, labels={}, metadata={}, user=None)
+    return _Planned(Transaction([row], when=is_at(row, kept), writes=writes), after)
 
 
 def merge_into(place: Place, values: Mapping[str, bytes | None]) -> Plan[None]:

@@ -15,6 +15,8 @@ from dcaf.core.errors import ConfigurationError, SessionExistsError, SessionValu
 from dcaf.core.json_values import to_json, write
 from dcaf.core.slots import TEMPORARY
 from dcaf.engines import AllOf, Condition, Exists, Is, Not, Now, Put, Range, Record, Transaction, Value
+from dcaf.service.document_lines import read_document
+from dcaf.service.document_rows import DocumentScope
 from dcaf.service.dropping import EVER, NEVER, drop_rows, make_room
 from dcaf.service.journal import MOST_BYTES
 from dcaf.service.kept import is_there
@@ -39,7 +41,7 @@ class Imported(NamedTuple):
     Attributes:
         sessions: How many sessions, with their states, histories and memories.
         messages: How many messages these have.
-        shared: How many keys and facts that sessions share were written.
+        shared: How many keys and facts that sessions share, and documents of the application, were written.
         stayed: How many of those were there already, and stayed as they were.
         ended: How many sessions had ended meanwhile, and were not made.
     """
@@ -159,6 +161,24 @@ class SharedBlock(Block):
                 return
 
 
+class SpaceBlock(SharedBlock):
+    """Documents of a space of an application.
+
+    Args:
+        space: Where they are to lie.
+        replaces: Whether what is there makes room.
+    """
+
+    def __init__(self, space: DocumentScope, *, replaces: bool) -> None:
+        super().__init__(space.row, "", None, replaces=replaces)
+        self._space = space
+
+    def _read(self, kind: str, members: Mapping[str, Any], number: int) -> Put:
+        if kind != "document":
+            raise _refuse_place(number)
+        return read_document(self._space, members, number)
+
+
 class SessionBlock(Block):
     """A session.
 
@@ -229,6 +249,8 @@ class SessionBlock(Block):
     def _read(self, kind: str, members: Mapping[str, Any], number: int) -> Put:
         if kind in self._last:
             return self._read_numbered(kind, members, number)
+        if kind == "document":
+            return read_document(DocumentScope.of_session(self._place.owner, self._place.id), members, number)
         if kind == "checkpoint":
             return self._read_checkpoint(members, number)
         is_anonymous = self._place.owner.user is None

@@ -25,6 +25,9 @@ from dcaf.core.slots import RESERVED, TEMPORARY
 from dcaf.engines import Engine
 from dcaf.engines.memory import URL as MEMORY_URL
 from dcaf.service.archiving import archive, archive_idle, restore
+from dcaf.service.artifact_contents import Files
+from dcaf.service.artifact_store import ArtifactStore
+from dcaf.service.artifacts import NO_ARTIFACTS, Artifacts, Whose
 from dcaf.service.beside import append, close, merge_into
 from dcaf.service.changes import Change
 from dcaf.service.checkpoints import Checkpoint, list_checkpoints, set_checkpoint
@@ -32,20 +35,20 @@ from dcaf.service.commits import STALE, Overtaken, commit, find_open_calls, log_
 from dcaf.service.dropping import NEVER, drop
 from dcaf.service.encryption_guard import below_of
 from dcaf.service.events import Event, list_events
-from dcaf.service.exporting import Stream, export_app, export_session, export_user
+from dcaf.service.exporting import export_app, export_session, export_user
 from dcaf.service.history import HistoryPage, read_history, unpack_page
 from dcaf.service.importing import Importer
 from dcaf.service.journal import MOST_BYTES, Opened, TurnJournal
 from dcaf.service.kept import About, Kept
 from dcaf.service.listing import ListPage, Wanted, list_sessions
-from dcaf.service.memory import LONGEST_TTL, SHORTEST_TTL
 from dcaf.service.memory_plans import clear_memory, drop_hidden
 from dcaf.service.messages import Message, pack
 from dcaf.service.places import ARCHIVED, UNKNOWN, Place, require_name
-from dcaf.service.plans import Plan
+from dcaf.service.plans import Plan, Stream
 from dcaf.service.purging import Erased, Purged, erase, purge, purge_user
 from dcaf.service.reading import Read, read_session, read_shared
-from dcaf.service.remembered import MemoryScope
+from dcaf.service.recent import Recent
+from dcaf.service.remembered import LONGEST_TTL, SHORTEST_TTL, MemoryScope
 from dcaf.service.requests import (
     CreateSessionRequest,
     DeleteSessionRequest,
@@ -53,6 +56,7 @@ from dcaf.service.requests import (
     ListSessionsRequest,
 )
 from dcaf.service.rewinding import fork, rewind, rewind_before, rewind_to_checkpoint
+from dcaf.service.search import FoundMessage, search_owner, search_session
 from dcaf.service.session import KeptSession, KeptState, make_session, state_of_kept
 from dcaf.service.tables import TABLES, Owner
 from dcaf.service.user_memory import UserMemory
@@ -78,6 +82,7 @@ class Calls:
 
     Args:
         engine, app, ttl, on_busy, randomness: As of ``SessionService``.
+        artifacts: Where the bytes of artifacts are; None where there are none.
 
     Raises:
         ConfigurationError: A setting is wrong.
@@ -86,6 +91,7 @@ class Calls:
         engine, app: As above.
         ttl_ms: For how long a session is kept, in milliseconds; None for ever.
         merges: Whether a turn is laid over one that was committed first.
+        files: The bytes of the application's artifacts; None where there are none.
     """
 
     def __init__(
@@ -96,6 +102,7 @@ class Calls:
         ttl: timedelta | None,
         on_busy: OnBusy,
         randomness: Callable[[int], bytes],
+        artifacts: ArtifactStore | None = None,
     ) -> None:
         self.app: str = require_name("app=", app)
         if ttl is not None and not SHORTEST_TTL <= require("ttl=", ttl, timedelta, "a timedelta, or None") <= LONGEST_TTL:
@@ -103,12 +110,16 @@ class Calls:
         self.ttl_ms: int | None = None if ttl is None else int(ttl / MILLISECOND)
         self.merges: bool = require_choice("on_busy", on_busy, ("reject", "merge")) == "merge"
         self._randomness = require_function("randomness=", randomness)
+        self._recent = Recent[Kept]()
+        self._artifacts = artifacts
         self.use(engine)
 
     def use(self, engine: Engine) -> None:
         """Keep sessions in an engine from now on."""
         engine.declare(TABLES)
         self.engine: Engine = engine
+        store = self._artifacts
+        self.files: Files | None = None if store is None else Files(store, self.app, engine.partitions, self._random)
 
     def create(self, request: CreateSessionRequest) -> Plan[KeptSession]:
         """As ``SessionService.create``."""
@@ -139,6 +150,14 @@ class Calls:
         place = self._place(user, require_name("id=", session_id))
         return list_events(place, limit=limit, before=before, after=after)
 
+    def search(self, query: str, user: str | None, session_id: str | None, limit: int) -> Plan[builtins.list[FoundMessage]]:
+        """As ``SessionService.search``."""
+        if session_id is not None:
+            return search_session(self._place(user, require_name("id=", session_id)), self.engine, query, limit)
+        if user is None:
+            raise ConfigurationError("An anonymous session is searched alone: search(query, user=None, id=...).")
+        return search_owner(self.app, self._owner(user), self.engine, query, limit)
+
     def get(self, request: GetSessionRequest) -> Plan[KeptSession | None]:
         """As ``SessionService.get``."""
         return self._get(self._place(request.user, require_name("id=", request.id)))
@@ -161,7 +180,7 @@ class Calls:
         if given is None:
             raise ConfigurationError("messages= takes several messages: a list of them.")
         packed = [(pack(message), message.at_ms) for message in (Message.of(one, limit_bytes=MOST_BYTES) for one in given)]
-        return append(self._place(user, require_name("id=", session_id)), packed)
+        return append(self._place(user, require_name("id=", session_id)), packed, self._recent)
 
     def merge(self, user: str | None, session_id: str, state: Mapping[str, Any]) -> Plan[None]:
         """As ``SessionService.merge``."""
@@ -227,8 +246,8 @@ class Calls:
         """As ``SessionService.purge``."""
         before_ms = NEVER if before is None else require_moment("before=", before)
         if user is None:
-            return purge(self.app, self.engine.partitions, before_ms)
-        return purge_user(self.app, self._owner(user), self.engine.partitions, before_ms)
+            return purge(self.app, self.engine.partitions, before_ms, self.files)
+        return purge_user(self.app, self._owner(user), self.engine.partitions, before_ms, self.files)
 
     def erase(self, user: str) -> Plan[Erased]:
         """As ``SessionService.erase``."""
@@ -236,13 +255,24 @@ class Calls:
 
     def _erase(self, owner: Owner) -> Plan[Erased]:
         count = yield from clear_memory(MemoryScope.of_user(owner))
-        erased = yield from erase(self.app, owner, self.engine.partitions)
+        erased = yield from erase(self.app, owner, self.engine.partitions, self.files)
         count += yield from clear_memory(MemoryScope.of_user(owner))  # what a turn has written meanwhile
         return erased._replace(facts=erased.facts + count)
 
     def memory(self, user: str) -> UserMemory:
         """As ``SessionService.memory``."""
         return UserMemory(self.engine, MemoryScope.of_user(self._owner(user)))
+
+    def artifacts(self, user: str | None, session_id: str | None) -> Artifacts:
+        """As ``SessionService.artifacts``."""
+        if self.files is None:
+            raise ConfigurationError(NO_ARTIFACTS)
+        if user is None and session_id is None:
+            raise ConfigurationError("An anonymous session shares nothing with another: give id=, too.")
+        name = None if user is None else require_name("user=", user)
+        found = "" if session_id is None else require_name("id=", session_id)
+        owner = Owner(self.app, name, found, partitions=self.engine.partitions)
+        return Artifacts(self.engine, self.files, Whose(self.files.app, owner, found or None))
 
     def _reaches(self, engine: Engine) -> bool:
         """Whether an engine keeps the rows that this service's does; each engine in memory has rows of its own."""
@@ -332,14 +362,14 @@ class Calls:
     def place_of(self, user: str | None, session_id: str) -> Place:
         """Where a session lies."""
         owner = Owner(self.app, user, session_id, partitions=self.engine.partitions)
-        return Place(self.app, owner, session_id, self.engine.partitions)
+        return Place(self.app, owner, session_id, self.engine.partitions, self.files)
 
     def make_kept(self, place: Place, now_ms: int, about: About = NOTHING) -> Kept:
         """What is known of a session that is not kept yet."""
         return Kept.new(place.id, place.owner.user, self._random(BIRTH_BYTES), about, now_ms)
 
     def _make(self, place: Place, kept: Kept, read: Read) -> KeptSession:
-        opened = Opened(kept, self.app, self.engine, read.now_ms, unpack_page(read.messages))
+        opened = Opened(kept, self.app, self.engine, read.now_ms, unpack_page(read.messages), self.files)
         return make_session(TurnJournal.of(opened, place.owner), read.payload)
 
     def export(self, user: str | None, session_id: str | None) -> Stream[None]:

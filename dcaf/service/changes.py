@@ -10,6 +10,7 @@ from dcaf.core.json_values import write
 from dcaf.core.merging import CommutingChange, merge, read_value, reapply
 from dcaf.core.parts import ABSENT
 from dcaf.engines import Row
+from dcaf.service.document_rows import DocumentChange
 from dcaf.service.kept import value_of
 from dcaf.service.places import APP, USER
 from dcaf.service.remembered import MemoryChange, lay_over
@@ -69,6 +70,7 @@ class Change:
         version: Of the application's schema, where it is another one than before; None where it is the same.
         marks: Name -> the checkpoint that was set under it.
         is_rewind: Whether it takes the session back.
+        documents: What was done to the documents of the session.
     """
 
     values: Mapping[str, KeyChange] = field(repr=False)
@@ -78,6 +80,7 @@ class Change:
     version: int | None = None
     marks: Mapping[str, Mark] = field(default_factory=dict, repr=False)
     is_rewind: bool = False
+    documents: Sequence[DocumentChange] = ()
 
     @property
     def is_logged(self) -> bool:
@@ -87,10 +90,10 @@ class Change:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to write."""
-        return not (self.values or self.messages or self.memory or self.marks)
+        return not (self.values or self.messages or self.memory or self.marks or self.documents)
 
     def only(self, *, app: bool) -> Change:
-        """What is shared across the application of it, or the rest, with messages and memory."""
+        """What is shared across the application of it, or the rest, with messages, memory and documents."""
         values = {name: value for name, value in self.values.items() if name.startswith(APP) is app}
         return Change(values) if app else replace(self, values=values)
 
@@ -107,10 +110,20 @@ class Change:
         return sum(value.is_clash for value in self.values.values())
 
     def over(self, rows: Sequence[Row | None]) -> Change:
-        """The same, laid over the shared keys as they are now, in the order of ``list_shared``, and over the memories."""
+        """The same, laid over what others have written since.
+
+        Args:
+            rows: The shared keys as they are now, in the order of ``list_shared``; what the memories read, and the documents.
+
+        Raises:
+            DocumentConflictError: A document is of another revision than the turn expects.
+        """
         shared = self.list_shared()
         found = zip(shared, rows, strict=False)
         values = {**self.values, **{name: self.values[name].over(name, value_of(row)) for name, row in found}}
+        left = rows[len(shared) + sum(len(change.reads()) for change in self.memory) :]
+        for change in self.documents:
+            change.check(left)
         return replace(self, values=values, memory=lay_over(self.memory, rows[len(shared) :]))
 
 

@@ -15,12 +15,13 @@ from dcaf.core.json_values import write
 from dcaf.core.transaction import log_clash
 from dcaf.engines import AllOf, AnyOf, Condition, Delete, Exists, Is, Not, Now, Outcome, Put, Record, Transaction, Write
 from dcaf.service.changes import Change, pack_change
+from dcaf.service.document_rows import DocumentChange
 from dcaf.service.dropping import make_room
 from dcaf.service.kept import Kept, has_value, is_at
 from dcaf.service.links import follow
 from dcaf.service.places import Place, require_there
 from dcaf.service.plans import Plan
-from dcaf.service.remembered import join
+from dcaf.service.remembered import MemoryChange, join
 from dcaf.service.tables import CHANGES, MESSAGES, MINUTE_MS, Columns
 
 HALF: Final = "The session was written; nobody can tell whether its app: keys were."
@@ -53,6 +54,18 @@ class Committed(NamedTuple):
     failed: CommitUnknownError | None
 
 
+class Planned(NamedTuple):
+    """A commit, before it is asked for.
+
+    Attributes:
+        transaction: What it reads, compares and writes.
+        open_calls: The calls of tools that are open after it.
+    """
+
+    transaction: Transaction
+    open_calls: tuple[str, ...]
+
+
 def commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Plan[Committed]:
     """Commit a turn.
 
@@ -71,15 +84,18 @@ def commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Plan[Commit
         UnknownSessionError: It was deleted, or has ended.
         SessionClosedError: It was closed, or archived.
         SessionExistsError: It is new, and there is one of its id.
+        DocumentConflictError: A document is of another revision than the turn expects.
     """
     whole, apart = (change if place.is_with_app else change.only(app=False)), Change({})
     failed: CommitUnknownError | None = None
-    while not (outcome := (yield plan_commit(place, kept, whole, now_ms))).applied:
+    planned = plan_commit(place, kept, whole, now_ms)
+    while not (outcome := (yield planned.transaction)).applied:
         if kept.revision:
             kept = catch_up(kept, outcome)
         elif outcome.rows[0] is not None:
             yield from make_room(place, outcome)
         whole = whole.over(outcome.rows[1:])
+        planned = plan_commit(place, kept, whole, now_ms)
     if not place.is_with_app:
         try:
             apart = yield from commit_apart(place, change.only(app=True))
@@ -87,19 +103,20 @@ def commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Plan[Commit
             failed = CommitUnknownError(HALF)
             failed.__cause__ = error
     laid = {**whole.list_laid(change), **apart.list_laid(change)}
-    after = find_after(kept, whole, now_ms, outcome.now_ms)
+    after = find_after(kept, whole, planned.open_calls, now_ms, outcome.now_ms)
     return Committed(after, laid, whole.count_clashes() + apart.count_clashes(), failed)
 
 
-def find_after(kept: Kept, change: Change, now_ms: int, committed_ms: int) -> Kept:
+def find_after(kept: Kept, change: Change, open_calls: tuple[str, ...], now_ms: int, committed_ms: int) -> Kept:
     """What is known of a session after a commit.
 
     Args:
         kept, change, now_ms: As of ``commit``.
+        open_calls: As of its plan.
         committed_ms: The engine's clock when it was committed.
     """
     is_logged = change.is_logged or not kept.revision
-    minute, open_calls = _find_minute(kept, now_ms), find_open_calls(kept, change)
+    minute = _find_minute(kept, now_ms)
     after = kept.after(len(change.messages), is_logged, minute, committed_ms, change.ttl_ms, open_calls=open_calls)
     return after if change.version is None else replace(after, version=change.version)
 
@@ -117,9 +134,13 @@ def commit_apart(place: Place, change: Change) -> Plan[Change]:
         change = change.over(outcome.rows)
 
 
-def plan_commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Transaction:
-    """The transaction of ``commit``."""
-    row, is_new = place.row, kept.revision == 0
+def plan_commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Planned:
+    """What ``commit`` asks for.
+
+    Raises:
+        StaleSessionError: Another one has answered a call that the turn answers, too.
+    """
+    row, is_new, open_calls = place.row, kept.revision == 0, find_open_calls(kept, change)
     is_logged, minute, total = change.is_logged or is_new, _find_minute(kept, now_ms), kept.messages + len(change.messages)
     columns: Columns = {
         **({**describe(kept, kept.id, kept.birth), "dropped": None} if is_new else {}),
@@ -129,7 +150,7 @@ def plan_commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Transa
         "updated": Now(),
         "listed": minute,
         "ends": None if change.ttl_ms is None else Now(change.ttl_ms),
-        **write_open_calls(replace(kept, open_calls=()) if is_new else kept, find_open_calls(kept, change)),
+        **write_open_calls(() if is_new else kept.open_calls, open_calls),
         **({} if change.version is None else {"version": change.version}),
     }
     writes: list[Write] = [
@@ -138,13 +159,15 @@ def plan_commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Transa
         *write_messages(place, kept, kept.revision + 1, change),
         *_move_in_list(place, kept, minute),
         *(one for memory in change.memory for one in memory.writes()),
+        *(one for document in change.documents for one in document.writes()),
         *([log_change(place, kept.changes + 1, kept.revision + 1, change, total)] if is_logged else []),
         *write_marks(place, kept, kept.changes + is_logged, change),
     ]
     conditions = [is_unmade(row, kept.birth) if is_new else is_at(row, kept), *_is_unchanged(place, change)]
-    conditions += [one for memory in change.memory for one in memory.conditions()]
-    reads = [row, *map(place.state_row, change.list_shared()), *(one for memory in change.memory for one in memory.reads())]
-    return Transaction(reads, when=join(conditions), writes=writes)
+    beside: list[MemoryChange | DocumentChange] = [*change.memory, *change.documents]
+    conditions += [one for changed in beside for one in changed.conditions()]
+    reads = [row, *map(place.state_row, change.list_shared()), *(one for changed in beside for one in changed.reads())]
+    return Planned(Transaction(reads, when=join(conditions), writes=writes), open_calls)
 
 
 def find_open_calls(kept: Kept, change: Change) -> tuple[str, ...]:
@@ -159,11 +182,11 @@ def find_open_calls(kept: Kept, change: Change) -> tuple[str, ...]:
         raise StaleSessionError(ANSWERED) from error
 
 
-def write_open_calls(kept: Kept, open_calls: tuple[str, ...]) -> Columns:
+def write_open_calls(before: tuple[str, ...], after: tuple[str, ...]) -> Columns:
     """What says which calls are open, where that has changed."""
-    if open_calls == kept.open_calls:
+    if after == before:
         return {}
-    return {"open_calls": write(list(open_calls)) if open_calls else None}
+    return {"open_calls": write(list(after)) if after else None}
 
 
 def log_clashes(count: int) -> None:

@@ -9,6 +9,7 @@ from typing import Final, NoReturn, cast
 
 from dcaf.core.base64url import Payload
 from dcaf.core.errors import (
+    DocumentConflictError,
     EngineError,
     SessionClosedError,
     SessionConflict,
@@ -25,7 +26,7 @@ from dcaf.engines import Engine, Is, Outcome, Page, Range, Record, Row, Transact
 from dcaf.ledger.companion import NOTHING, Companion, Part
 from dcaf.service.calls import Calls
 from dcaf.service.changes import Change, KeyChange
-from dcaf.service.commits import Overtaken, catch_up, commit_apart, find_after, log_clashes, plan_commit
+from dcaf.service.commits import Overtaken, Planned, catch_up, commit_apart, find_after, log_clashes, plan_commit
 from dcaf.service.dropping import drop, make_room, mark_dropped
 from dcaf.service.history import unpack_page
 from dcaf.service.journal import Opened, TurnJournal
@@ -53,6 +54,8 @@ class KeptCompanion(Companion):
         request: The session.
         most_carried: States of up to so many bytes go back into their tokens; None for none.
     """
+
+    _planned: Planned
 
     def __init__(self, calls: Calls, request: OpenRequest, most_carried: int | None) -> None:
         self._calls = calls
@@ -110,6 +113,7 @@ class KeptCompanion(Companion):
         self.place: str | None = SERVER if not self._stays_carried and self._stays(payload) else None
         known = kept or self._calls.make_kept(self._place, found.now_ms)
         opened = Opened(known, self._place.app, self._engine, found.now_ms, [] if kept is None else unpack_page(found.messages))
+        opened.files = self._calls.files
         self.journal: Journal | None = TurnJournal.of(opened, self._place.owner)
 
     def _stays(self, payload: Payload) -> bool:
@@ -138,9 +142,10 @@ class KeptCompanion(Companion):
             self._pending = sealed, change, change
         opened = self._turn.opened
         try:
-            found = plan_commit(self._place, opened.kept, self._own_part(self._pending[2]), opened.now_ms)
+            self._planned = plan_commit(self._place, opened.kept, self._own_part(self._pending[2]), opened.now_ms)
         except StaleSessionError:  # another one has answered a call that the turn answers
             raise SessionConflict(reason="moved") from None
+        found = self._planned.transaction
         conditions = [] if found.when is None else [found.when]
         if self._move is None or not self._move.kept.revision:
             return Part(found.reads, conditions, found.writes)
@@ -157,7 +162,9 @@ class KeptCompanion(Companion):
         values = {key: value for key, value in found.items() if value.after != value.before and self._keeps(key)}
         version = sealed.claims.sv or 0
         changed = None if version == self._turn.opened.kept.version else version
-        return Change(values, added.pack_messages(), self._calls.ttl_ms, added.memory, changed, added.marks)
+        return Change(
+            values, added.pack_messages(), self._calls.ttl_ms, added.memory, changed, added.marks, documents=added.documents
+        )
 
     def _keeps(self, key: str) -> bool:
         """Whether a key is kept here. What it shares is the session's own as long as it is in its token."""
@@ -173,7 +180,7 @@ class KeptCompanion(Companion):
         """Whether the kept session, or what it shares, had changed; then the next try is laid over that.
 
         Raises:
-            SessionConflict: Another one has committed the session.
+            SessionConflict: Another one has committed the session, or has written a document that the turn expects to be as it was.
             SessionEnded: It was deleted or closed.
         """
         assert self._pending is not None
@@ -186,8 +193,12 @@ class KeptCompanion(Companion):
             has_room = await self._make_room(opened.kept, outcome)
         elif self._move.kept.revision:
             kept = await self._follow(self._move, outcome)
-        laid = change.over(outcome.rows[1:])
-        has_moved = kept != opened.kept or laid != change or has_room
+        own = self._own_part(change)  # of which the rows are: what all share may lie elsewhere
+        try:
+            laid = own.over(outcome.rows[1:])
+        except DocumentConflictError:
+            raise SessionConflict(reason="moved") from None
+        has_moved = kept != opened.kept or laid != own or has_room
         opened.kept, self._pending = kept, (sealed, first, laid)
         return has_moved
 
@@ -278,7 +289,7 @@ class KeptCompanion(Companion):
         assert self._pending is not None
         (sealed, first, change), self._pending = self._pending, None
         opened, move, self._move = self._turn.opened, self._move, None
-        kept = find_after(opened.kept, self._own_part(change), opened.now_ms, outcome.now_ms)
+        kept = find_after(opened.kept, self._own_part(change), self._planned.open_calls, opened.now_ms, outcome.now_ms)
         self._turn.take_committed(kept, change.memory)
         self.version = sealed.claims.sv or 0
         whole = self._own_part(change)

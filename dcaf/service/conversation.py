@@ -13,6 +13,10 @@ from dcaf.core.state import State
 from dcaf.service import windows
 from dcaf.service.journal import MOST_BYTES, TurnJournal
 from dcaf.service.messages import Message
+from dcaf.service.places import Place
+from dcaf.service.plans import Plan, run, run_async
+from dcaf.service.search import FoundMessage, search_session
+from dcaf.service.tables import Owner
 
 
 class Messages(Injected):
@@ -130,12 +134,62 @@ class Messages(Injected):
         """
         return windows.layers(self, *older, keep=keep)
 
+    @property
+    def sync(self) -> SyncMessages:
+        """The search without ``await``."""
+        return SyncMessages(self)
+
+    async def search(self, query: str, *, limit: int = 10) -> list[FoundMessage]:
+        """Messages of the whole history that have any of some words, the best first.
+
+        What this turn adds is found when it is committed.
+
+        Args:
+            query: The words. As of ``SessionService.search``.
+            limit: How many messages at most, up to 100.
+
+        Raises:
+            UnknownSessionError: The session was deleted meanwhile.
+            SessionArchivedError: It was archived meanwhile.
+            ConfigurationError: An argument is wrong, or the engine cannot search: Redis cannot.
+            EngineError: The engine failed.
+        """
+        return await run_async(self._plan_search(query, limit), self._journal.opened.engine)
+
+    def _plan_search(self, query: str, limit: int) -> Plan[list[FoundMessage]]:
+        opened = self._journal.opened
+        kept, partitions = opened.kept, opened.engine.partitions
+        place = Place(opened.app, Owner(opened.app, kept.user, kept.id, partitions=partitions), kept.id, partitions)
+        found = search_session(place, opened.engine, query, limit, kept.birth)
+        return found if kept.revision else _find_nothing()
+
     def _require_read(self, last: int) -> None:
         read = sum(1 for _ in self)
         if type(last) is int and read < min(last, self.total):
             raise ConfigurationError(
                 f"Of the messages of the session, {read} were read: give open(last=) so many as window(last=)."
             )
+
+
+class SyncMessages:
+    """The search of a history for code that runs on no event loop. It blocks.
+
+    Args:
+        messages: The history.
+    """
+
+    def __init__(self, messages: Messages) -> None:
+        self._messages = messages
+
+    def search(self, query: str, *, limit: int = 10) -> list[FoundMessage]:
+        """As of the history."""
+        return run(self._messages._plan_search(query, limit), self._messages._journal.opened.engine)
+
+
+def _find_nothing() -> Plan[list[FoundMessage]]:
+    """What a search finds in a session that is not kept yet."""
+    yield from ()
+    return []
 
 
 def is_kept(session: Session) -> bool:

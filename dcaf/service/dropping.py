@@ -6,7 +6,7 @@ only when all of those are gone.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from dcaf.core.errors import SessionExistsError
 from dcaf.engines import (
@@ -29,12 +29,16 @@ from dcaf.engines import (
     Write,
 )
 from dcaf.engines.transactions import LARGEST
+from dcaf.service.artifact_remains import drop_with_session, rows_of_session
+from dcaf.service.artifact_rows import count_saved
 from dcaf.service.kept import is_alive, is_there
 from dcaf.service.places import Place
 from dcaf.service.plans import Plan
-from dcaf.service.tables import MEMORY, MESSAGES, OF_SESSIONS
+from dcaf.service.tables import ARTIFACTS, DERIVED, DOCUMENTS, MEMORY, MESSAGES, OF_SESSIONS
 
 DROPPED_AT_ONCE: Final = 200
+FEWER_AT_ONCE: Final = {DOCUMENTS: 50}
+"""Of which rows fewer are read at once, because they are large."""
 
 EXISTS: Final = "There is a session of this id already."
 
@@ -49,14 +53,18 @@ class Dropped(NamedTuple):
     Attributes:
         messages: How many messages.
         facts: How many facts that the sessions remembered.
+        documents: How many documents.
+        artifacts: How many versions of artifacts.
     """
 
     messages: int = 0
     facts: int = 0
+    documents: int = 0
+    artifacts: int = 0
 
     def plus(self, other: Dropped) -> Dropped:
         """Both together."""
-        return Dropped(self.messages + other.messages, self.facts + other.facts)
+        return Dropped(*map(sum, zip(self, other, strict=True)))
 
 
 def drop(place: Place) -> Plan[bool]:
@@ -90,6 +98,9 @@ def make_room(place: Place, outcome: Outcome) -> Plan[None]:
 def drop_rows(place: Place, row: Row, *, before_ms: int) -> Plan[Dropped | None]:
     """Drop a session with all of its rows; returns how many of them this has dropped, and None where it is to stay.
 
+    Raises:
+        ConfigurationError: It has artifacts, and the service does not know where.
+
     Args:
         place: Where it lies.
         row: Its row.
@@ -103,12 +114,17 @@ def drop_rows(place: Place, row: Row, *, before_ms: int) -> Plan[Dropped | None]
             return None
         row = now
     is_dropped = AllOf(Is(place.row, "birth", birth), Not(Is(place.row, "dropped", None)))
-    ranges = [place.owner.rows_of(table, place.id, DROPPED_AT_ONCE) for table in OF_SESSIONS]
+    tables = (*OF_SESSIONS, *DERIVED)
+    ranges = [place.owner.rows_of(table, place.id, FEWER_AT_ONCE.get(table, DROPPED_AT_ONCE)) for table in tables]
+    ranges.append(rows_of_session(place, cast("bytes", birth), DROPPED_AT_ONCE))
     if place.owner.user is None:  # no other session shares them
         ranges.append(place.owner.shared_rows(DROPPED_AT_ONCE))
     dropped = Dropped()
     while (outcome := (yield Transaction([place.row], when=is_dropped, ranges=ranges))).applied:
         pages = [(wanted, page) for wanted, page in zip(ranges, outcome.pages, strict=True) if page]
+        for wanted, page in pages:
+            if wanted.table is ARTIFACTS:
+                yield from drop_with_session(place, page)
         records = [Record(wanted.table, key, wanted.partition) for wanted, page in pages for key, _ in page]
         yield Transaction([place.row], when=is_dropped, writes=[Delete(record) for record in records or [place.row]])
         for wanted, page in pages:
@@ -136,8 +152,11 @@ def may_drop(row: Row, now_ms: int, before_ms: int) -> bool:
 
 def _count(table: Table, page: Page) -> Dropped:
     """What was dropped with a page. A row without a value says how often a memory was cleared, and is no fact."""
-    facts = sum(row["value"] is not None for _, row in page) if table is MEMORY else 0
-    return Dropped(len(page) if table is MESSAGES else 0, facts)
+    if table is MEMORY:
+        return Dropped(facts=sum(row["value"] is not None for _, row in page))
+    if table is ARTIFACTS:
+        return Dropped(artifacts=count_saved(page))
+    return Dropped(messages=len(page) * (table is MESSAGES), documents=len(page) * (table is DOCUMENTS))
 
 
 def _mark_dropped(place: Place, row: Row, before_ms: int) -> Transaction:

@@ -16,11 +16,11 @@ this is left in the way of a call.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from dcaf.core.errors import ConfigurationError
-from dcaf.engines import AllOf, Engine, Exists, Health, Not, Outcome, Row, SyncEngine, Table, Transaction
+from dcaf.engines import AllOf, Engine, Exists, Health, Not, Outcome, Page, Row, Search, SyncEngine, Table, Transaction, can_search
 from dcaf.service.encryption import EncryptedEngine
 from dcaf.service.encryption_layout import NAMES, name_row
 
@@ -48,6 +48,8 @@ class PlainEngine:
         self.sync: SyncEngine = _PlainRows(self)
         self._app = app
         self._unknown = set(range(engine.partitions))
+        if can_search(engine):
+            self.search: Callable[[Search], Awaitable[Page]] = engine.search
         engine.declare([NAMES])
 
     def declare(self, tables: Iterable[Table]) -> None:
@@ -136,6 +138,8 @@ class _PlainRows:
     def __init__(self, engine: PlainEngine) -> None:
         self._engine = engine
         self._below = engine.below.sync
+        if can_search(engine.below):
+            self.search: Callable[[Search], Page] = engine.below.sync.search
 
     def transact(self, transaction: Transaction) -> Outcome:
         if not self._engine.is_unknown(transaction):

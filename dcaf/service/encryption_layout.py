@@ -21,9 +21,12 @@ from dcaf.core.errors import ConfigurationError
 from dcaf.core.store import digest_parts
 from dcaf.engines import Record, Row, Table
 from dcaf.service.tables import (
+    ARTIFACTS,
     CHANGES,
     CHECKPOINTS,
     DIGEST_BYTES,
+    DOCUMENTS,
+    INDEXED,
     LISTS,
     MEMORY,
     MESSAGES,
@@ -32,6 +35,7 @@ from dcaf.service.tables import (
     OF_SESSION,
     SESSIONS,
     STATE,
+    WORDS,
     pack_name,
 )
 
@@ -52,6 +56,18 @@ OWNER_END: Final = DIGEST_BYTES
 SESSION_START: Final = OWNER_END + 1
 SESSION_END: Final = SESSION_START + DIGEST_BYTES
 
+NO_SEARCH: Final = (
+    "Messages that are encrypted cannot be searched: an index of their words would have to be read by whoever reads the database. "
+    "Leave out encrypt=, or search in what you read. What is remembered can be searched: memory.search() keeps no index."
+)
+NO_DOCUMENTS: Final = (
+    "Documents are not kept where a service encrypts: they are found by what their keys begin with, which nobody is to read there. "
+    "Keep them in a service of another app= without encrypt=."
+)
+NO_FILES: Final = (
+    "Files are not kept where a service encrypts: their bytes lie in another store, and nothing encrypts them. Leave out artifacts=,"
+    " or keep them in a service of another app= without encrypt=."
+)
 APART: Final = "The columns {} of {} are encrypted together, so a write has all of them or none."
 
 
@@ -64,6 +80,7 @@ class Layout:
         cells: Column in the database -> the columns that are encrypted in it, together.
         compared: The column that a condition may compare in rows that no session has for itself; None for none.
         is_list: Whether its keys have a minute before the session.
+        refused: Why nothing is written to it; None where it is kept.
         find_name: Finds where in a key the name begins, as far as there is one; None where no key has names.
         sealed: The table in the database.
         inside: The columns that are encrypted.
@@ -76,6 +93,7 @@ class Layout:
     compared: str | None = None
     is_list: bool = False
     find_name: Callable[[bytes], int | None] | None = None
+    refused: str | None = None
     sealed: Table = field(init=False)
     inside: frozenset[str] = field(init=False)
     plain: tuple[str, ...] = field(init=False)
@@ -162,6 +180,10 @@ LAYOUTS: Final[dict[str, Layout]] = {
         Layout(CHECKPOINTS, {"data": ("name", "data")}, find_name=_after_place),
         Layout(LISTS, {"session": ("session",)}, is_list=True),
         Layout(MEMORY, {"value": ("name", "value")}, find_name=_find_fact),
+        Layout(WORDS, {}, refused=NO_SEARCH),
+        Layout(INDEXED, {}, refused=NO_SEARCH),
+        Layout(DOCUMENTS, {}, refused=NO_DOCUMENTS),
+        Layout(ARTIFACTS, {}, refused=NO_FILES),
     )
 }
 """Name of a table -> how it is kept. Tables of a ledger are kept as they are: they have numbers, digests and encrypted answers."""

@@ -86,6 +86,8 @@ class Names:
             ConfigurationError: It ends within an owner or a session.
         """
         start = layout.start_of_name(key)
+        if layout.refused is not None:
+            return self._digest(layout, key)
         if start is None or len(key) <= start:
             return self._hide_place(layout, key)
         return self._hide_place(layout, key[:start]) + self._digest(layout, key)
@@ -105,6 +107,8 @@ class Names:
         Raises:
             ConfigurationError: A bound lies within an owner, a session or a name.
         """
+        if layout.refused is not None:  # there is no row, and so all ranges are alike
+            return Range(layout.sealed, b"\0", b"\0", wanted.limit, wanted.backwards, wanted.partition)
         start, end = self._hide_start(layout, wanted.start), wanted.end
         if end is not None:
             end = self._hide_end(layout, wanted.start, end)

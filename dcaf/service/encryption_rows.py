@@ -158,6 +158,8 @@ class Rows:
         layout = LAYOUTS.get(write.record.table.name)
         if isinstance(write, Delete):
             return Delete(hidden)
+        if layout is not None and layout.refused is not None:
+            raise ConfigurationError(layout.refused)
         return Put(hidden, write.values) if layout is None else Put(hidden, self._seal_values(layout, write, hidden))
 
     def _seal_values(self, layout: Layout, write: Put, hidden: Record) -> Columns:

@@ -13,25 +13,23 @@ is in it as it is when its turn comes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from typing import Any, Final, cast
 
-from dcaf.core.errors import ConfigurationError, EngineError, StaleSessionError, UnknownSessionError
+from dcaf.core.errors import EngineError, StaleSessionError, UnknownSessionError
 from dcaf.core.json_values import read
-from dcaf.engines import Engine, Outcome, Page, Range, Record, Row, Table, Transaction
+from dcaf.engines import Engine, Page, Range, Record, Row, Table, Transaction
+from dcaf.service.document_lines import write_documents, write_spaces
+from dcaf.service.document_rows import DocumentScope
 from dcaf.service.kept import is_there, value_of
-from dcaf.service.lines import COLUMNS, MOST_LINE_BYTES, write_header, write_line
+from dcaf.service.lines import COLUMNS, check_line, write_header, write_line
 from dcaf.service.places import UNKNOWN, Place
+from dcaf.service.plans import Stream, read_once
 from dcaf.service.reading import ALL_KEYS
 from dcaf.service.remembered import MemoryScope, generation_of
-from dcaf.service.tables import CHANGES, CHECKPOINTS, MEMORY, MESSAGES, SESSIONS, STATE, Owner, app_rows, unpack_number
-
-T = TypeVar("T")
-
-Stream: TypeAlias = "Generator[Transaction | bytes, Outcome | None, T]"
-"""As a Plan, and besides it yields lines, for which it is sent nothing."""
+from dcaf.service.tables import CHANGES, CHECKPOINTS, DOCUMENTS, MEMORY, MESSAGES, SESSIONS, STATE, Owner, app_rows, unpack_number
 
 AT_ONCE: Final = 500
 PLACES_AT_ONCE: Final = 50
@@ -39,7 +37,6 @@ MOST_TRIES: Final = 16
 """How often a session is read that is rewound, or made anew, each time meanwhile."""
 
 RESTLESS: Final = "A session was taken back each time while it was read. Export again."
-TOO_LONG: Final = "A session has a row that is longer than the {:,} bytes that a line of an export may have."
 
 
 def stream(plan: Stream[None], engine: Engine) -> Iterator[bytes]:
@@ -86,7 +83,7 @@ def export_session(place: Place) -> Stream[None]:
     Raises:
         UnknownSessionError: There is no such session.
     """
-    outcome = yield from _ask(Transaction([place.row]))
+    outcome = yield from read_once(Transaction([place.row]))
     if not is_there(outcome.rows[0], outcome.now_ms):
         raise UnknownSessionError(UNKNOWN)
     yield write_header(place.app)
@@ -101,7 +98,7 @@ def export_user(app: str, owner: Owner, partitions: int) -> Stream[None]:
     whole = Range.of_prefix(SESSIONS, owner.key, PLACES_AT_ONCE, partition=owner.partition)
     while True:
         rest = Range(SESSIONS, after, whole.end, PLACES_AT_ONCE, partition=owner.partition)
-        (page,) = (yield from _ask(Transaction([], ranges=[rest]))).pages
+        (page,) = (yield from read_once(Transaction([], ranges=[rest]))).pages
         for _, row in page:
             count += yield from _write_session(_place_of(app, row, partitions))
         if len(page) < PLACES_AT_ONCE:
@@ -111,13 +108,14 @@ def export_user(app: str, owner: Owner, partitions: int) -> Stream[None]:
 
 
 def export_app(app: str, partitions: int) -> Stream[None]:
-    """Write what all sessions of an application share, and all sessions, with what those of each user share.
+    """Write what all sessions of an application share, its documents, and all sessions, with what those of each user share.
 
     The order is that of the keys of rows, so it is the same in every engine.
     """
     yield write_header(app)
-    keys = (yield from _ask(Transaction([], ranges=[app_rows(app, ALL_KEYS, partitions=partitions)]))).pages
+    keys = (yield from read_once(Transaction([], ranges=[app_rows(app, ALL_KEYS, partitions=partitions)]))).pages
     yield from _write_block(write_line("app"), _Held(keys))
+    yield from write_spaces(app, partitions)
     places, count, last = _Places(app, partitions), 0, b""
     while (place := (yield from places.take())) is not None:
         if place.owner.key != last and place.owner.user is not None:
@@ -160,7 +158,7 @@ class _Places:
     def _read(self, partition: int) -> Stream[None]:
         after = self._after[partition] or b""
         wanted = Range(SESSIONS, after, None, PLACES_AT_ONCE, partition=partition)
-        (page,) = (yield from _ask(Transaction([], ranges=[wanted]))).pages
+        (page,) = (yield from read_once(Transaction([], ranges=[wanted]))).pages
         places = [(key, _place_of(self._app, row, len(self._found))) for key, row in page]
         self._found[partition].extend((key, place) for key, place in places if place.row.key == key)  # else another application's
         self._after[partition] = page[-1][0] + b"\0" if len(page) == PLACES_AT_ONCE else None
@@ -174,6 +172,7 @@ class _Held:
         state: Pages of keys.
         facts: Pages of facts, each with whether other sessions share them.
         points: Pages of checkpoints.
+        has_documents: Whether it has documents, which are read later.
         row: That of the session; None for other blocks.
     """
 
@@ -181,21 +180,22 @@ class _Held:
     facts: Sequence[tuple[bool, Page]] = field(default=(), repr=False)
     row: Row | None = field(default=None, repr=False)
     points: Sequence[Page] = field(default=(), repr=False)
+    has_documents: bool = False
 
     def lines(self) -> Iterator[bytes]:
         """A line for each."""
         for page in self.state:
             for _, row in page:
-                yield _check(write_line("state", {"key": _text(row, "name")}, value=value_of(row) or b"null"))
+                yield check_line(write_line("state", {"key": _text(row, "name")}, value=value_of(row) or b"null"))
         for is_shared, page in self.facts:
             for _, row in page:
                 moments = {name: row[name] for name in ("created", "updated", "expires")}
                 members = {"key": _text(row, "name"), "shared": is_shared, **moments}
-                yield _check(write_line("memory", members, value=value_of(row) or b"null"))
+                yield check_line(write_line("memory", members, value=value_of(row) or b"null"))
         for page in self.points:
             for _, row in page:
                 counts = {name: row[name] for name in ("messages", "changes", "at")}
-                yield _check(write_line("checkpoint", {"name": _text(row, "name"), **counts}, state=cast("bytes", row["data"])))
+                yield check_line(write_line("checkpoint", {"name": _text(row, "name"), **counts}, state=cast("bytes", row["data"])))
 
 
 def _write_user(owner: Owner) -> Stream[None]:
@@ -231,7 +231,9 @@ def _write_session(place: Place) -> Stream[int]:
             count += 1
         for table in (MESSAGES, CHANGES):
             count += yield from _write_numbered(place, table, _count(held.row, "messages" if table is MESSAGES else "changes"))
-        if (yield from _is_as_read(place, held.row)):
+        if held.has_documents:
+            count += yield from write_documents(DocumentScope.of_session(place.owner, place.id))
+        if (yield from _is_as_read(place, held.row, has_documents=held.has_documents)):
             yield write_line("end", {"lines": count})
             return 1
         yield write_line("void")
@@ -245,8 +247,9 @@ def _read_session(place: Place) -> Stream[_Held]:
     if owner.user is None:  # no other session shares them, and they go with it
         state.append(owner.shared_rows(ALL_KEYS))
         scopes.append((True, MemoryScope.of_user(owner, place.id)))
-    points = [owner.rows_of(CHECKPOINTS, place.id, ALL_KEYS)]
-    return (yield from _read_held(place.row, state, scopes, points))
+    points, documents = owner.rows_of(CHECKPOINTS, place.id, ALL_KEYS), owner.rows_of(DOCUMENTS, place.id, 1)
+    held = yield from _read_held(place.row, state, scopes, [points, documents])
+    return replace(held, points=held.points[:1], has_documents=bool(held.points[1]))
 
 
 def _read_held(
@@ -256,7 +259,7 @@ def _read_held(
     while True:
         facts = [_find_facts(scope, generation) for (_, scope), generation in zip(scopes, generations, strict=True)]
         reads = [*(scope.head for _, scope in scopes), *([] if row is None else [row])]
-        outcome = yield from _ask(Transaction(reads, ranges=[*state, *facts, *points]))
+        outcome = yield from read_once(Transaction(reads, ranges=[*state, *facts, *points]))
         found = [generation_of(head) for head in outcome.rows[: len(scopes)]]
         if found == generations:
             break
@@ -277,11 +280,13 @@ def _write_numbered(place: Place, table: Table, total: int) -> Stream[int]:
     end = owner.numbered_row(table, place.id, total + 1).key
     while count < total:
         start = owner.numbered_row(table, place.id, count + 1).key
-        (page,) = (yield from _ask(Transaction([], ranges=[Range(table, start, end, AT_ONCE, partition=owner.partition)]))).pages
+        (page,) = (
+            yield from read_once(Transaction([], ranges=[Range(table, start, end, AT_ONCE, partition=owner.partition)]))
+        ).pages
         if not page:  # the session was dropped meanwhile
             break
         for key, row in page:
-            yield _check(_write_row(table, unpack_number(key), row))
+            yield check_line(_write_row(table, unpack_number(key), row))
         count += len(page)
     return count
 
@@ -293,15 +298,20 @@ def _write_row(table: Table, number: int, row: Row) -> bytes:
     return write_line("change", {**members, "messages": row["messages"], "at": row["at"]}, change=data)
 
 
-def _is_as_read(place: Place, row: Row) -> Stream[bool]:
-    """Whether nothing of what was read may be of two moments: messages and changes are only added, but for a rewind."""
+def _is_as_read(place: Place, row: Row, *, has_documents: bool) -> Stream[bool]:
+    """Whether nothing of what was read may be of two moments.
+
+    Messages and changes are only added, but for a rewind; documents are not, and so no turn may have been committed.
+    """
     messages, changes = _count(row, "messages"), _count(row, "changes")
     whole = place.owner.rows_of(CHANGES, place.id, AT_ONCE)
     start = place.owner.numbered_row(CHANGES, place.id, changes + 1).key
     later = Range(CHANGES, start, whole.end, AT_ONCE, partition=whole.partition)
-    outcome = yield from _ask(Transaction([place.row], ranges=[later]))
+    outcome = yield from read_once(Transaction([place.row], ranges=[later]))
     now = outcome.rows[0]
     if now is None or not is_there(now, outcome.now_ms) or now["birth"] != row["birth"]:
+        return False
+    if has_documents and now["revision"] != row["revision"]:
         return False
     if now["changes"] == changes:
         return True
@@ -318,23 +328,6 @@ def _plain(column: str, value: Any) -> Any:
     if not isinstance(value, bytes):
         return value
     return read(value) if column in {"labels", "metadata", "open_calls"} else value.decode()
-
-
-def _check(line: bytes) -> bytes:
-    """Refuse a line that no import would take.
-
-    Raises:
-        ConfigurationError: It is too long.
-    """
-    if len(line) > MOST_LINE_BYTES:
-        raise ConfigurationError(TOO_LONG.format(MOST_LINE_BYTES))
-    return line
-
-
-def _ask(transaction: Transaction) -> Stream[Outcome]:
-    outcome = yield transaction
-    assert outcome is not None  # it is sent for each transaction
-    return outcome
 
 
 def _text(row: Row, column: str) -> str:

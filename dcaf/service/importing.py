@@ -21,9 +21,10 @@ from typing import Any, Final
 from dcaf.core.arguments import kind_of
 from dcaf.core.errors import ConfigurationError, EngineError
 from dcaf.engines import Engine
-from dcaf.service.blocks import Block, Imported, SessionBlock, SharedBlock
+from dcaf.service.blocks import Block, Imported, SessionBlock, SharedBlock, SpaceBlock
+from dcaf.service.document_rows import DocumentScope
 from dcaf.service.lines import check_header, read_line
-from dcaf.service.places import APP, USER, Place
+from dcaf.service.places import APP, USER, Place, require_name
 from dcaf.service.plans import Plan, run, run_to_end
 from dcaf.service.remembered import MemoryScope
 from dcaf.service.tables import app_row
@@ -106,6 +107,8 @@ class Importer:
         elif kind == "user":
             owner = self._find_place(members["user"], None).owner
             self._block = SharedBlock(owner.shared_row, USER, MemoryScope.of_user(owner), replaces=self._replaces)
+        elif kind == "space":
+            self._block = SpaceBlock(self._find_space(members["space"]), replaces=self._replaces)
         elif kind == "done":
             self._finish(members["sessions"])
         else:
@@ -139,6 +142,12 @@ class Importer:
 
     def _find_app_row(self, name: str) -> Any:
         return app_row(self._app, name, partitions=self._partitions)
+
+    def _find_space(self, space: str) -> DocumentScope:
+        try:
+            return DocumentScope.of_space(self._app, require_name("space", space), self._partitions)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"Line {self._number}: {error}") from None
 
     def _find_place(self, user: str | None, session_id: str | None) -> Place:
         try:

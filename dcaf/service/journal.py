@@ -1,4 +1,4 @@
-"""What a turn adds to a kept session beside its state: messages, and what is to be remembered; and what it has read of them.
+"""What a turn adds to a kept session beside its state: messages, and what is to be remembered, documents; and what it has read.
 
 >>> from dcaf.engines import MemoryEngine
 >>> from dcaf.service.kept import About, Kept
@@ -24,7 +24,10 @@ from typing import Any, Final, NamedTuple
 from dcaf.core.errors import ConfigurationError, SessionValueError
 from dcaf.core.journal import Journal
 from dcaf.engines import Engine
+from dcaf.service.artifact_contents import Files
 from dcaf.service.changes import Mark
+from dcaf.service.document_drafts import DocumentDraft
+from dcaf.service.document_rows import DocumentChange, DocumentScope
 from dcaf.service.drafts import MemoryDraft
 from dcaf.service.kept import Kept
 from dcaf.service.links import require_link
@@ -46,6 +49,7 @@ class Opened:
         engine: Where it is kept.
         now_ms: The engine's clock when it was read.
         messages: Its newest messages, as many as were read, oldest first.
+        files: Where the bytes of its artifacts are; None where the service has none.
     """
 
     kept: Kept
@@ -53,6 +57,7 @@ class Opened:
     engine: Engine = field(repr=False)
     now_ms: int
     messages: list[Message] = field(default_factory=list, repr=False)
+    files: Files | None = field(default=None, repr=False)
 
 
 class Additions(NamedTuple):
@@ -62,11 +67,13 @@ class Additions(NamedTuple):
         messages: New messages.
         memory: What was done to the memories.
         marks: Name -> the checkpoint that was set under it.
+        documents: What was done to the documents of the session.
     """
 
     messages: Sequence[Message] = ()
     memory: Sequence[MemoryChange] = ()
     marks: Mapping[str, Mark] = {}
+    documents: Sequence[DocumentChange] = ()
 
     def __repr__(self) -> str:
         return "Additions(...)"
@@ -82,16 +89,25 @@ class TurnJournal:
     Args:
         opened: The session.
         user, here: What is going to be remembered of the user, and by the session alone.
+        documents: What is going to be written to the documents of the session.
         below: The journal of the turn, or of the call around this one; None for that of the turn itself.
 
     Attributes:
-        opened, user, here: As above.
+        opened, user, here, documents: As above.
     """
 
-    def __init__(self, opened: Opened, user: MemoryDraft, here: MemoryDraft, below: TurnJournal | None = None) -> None:
+    def __init__(
+        self,
+        opened: Opened,
+        user: MemoryDraft,
+        here: MemoryDraft,
+        documents: DocumentDraft,
+        below: TurnJournal | None = None,
+    ) -> None:
         self.opened: Opened = opened
         self.user: MemoryDraft = user
         self.here: MemoryDraft = here
+        self.documents: DocumentDraft = documents
         self._below = below
         self._messages: list[Message] = []
         self._marks: dict[str, Mark] = {}
@@ -102,12 +118,14 @@ class TurnJournal:
         """The journal of a turn."""
         session_id, birth = opened.kept.id, opened.kept.birth
         user = MemoryScope.of_user(owner, session_id, birth)
-        return cls(opened, MemoryDraft(user), MemoryDraft(MemoryScope.of_session(owner, session_id, birth)))
+        here = MemoryScope.of_session(owner, session_id, birth)
+        documents = DocumentDraft(DocumentScope.of_session(owner, session_id, birth))
+        return cls(opened, MemoryDraft(user), MemoryDraft(here), documents)
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing waits to be committed."""
-        return not (self._messages or self._marks) and self.user.is_empty and self.here.is_empty
+        return not (self._messages or self._marks) and self.user.is_empty and self.here.is_empty and self.documents.is_empty
 
     @property
     def total(self) -> int:
@@ -116,12 +134,12 @@ class TurnJournal:
 
     def begin(self) -> TurnJournal:
         """As of a journal."""
-        return TurnJournal(self.opened, self.user.begin(), self.here.begin(), self)
+        return TurnJournal(self.opened, self.user.begin(), self.here.begin(), self.documents.begin(), self)
 
     def freeze(self) -> None:
         """As of a journal."""
         memory = [*self.user.find_changes(), *self.here.find_changes()]
-        self._frozen = Additions(list(self._messages), memory, dict(self._marks))
+        self._frozen = Additions(list(self._messages), memory, dict(self._marks), self.documents.find_changes())
 
     def take_over(self, before: Journal) -> None:
         """As of a journal."""
@@ -129,6 +147,7 @@ class TurnJournal:
             self._take_added(before)
             self.user.take_over(before.user)
             self.here.take_over(before.here)
+            self.documents.take_over(before.documents)
 
     def add(self, message: Message) -> None:
         """Add a message.
@@ -140,9 +159,16 @@ class TurnJournal:
         self._messages.append(message)
 
     def check(self, call: Journal) -> None:
-        """As of a journal: of two results for one call of a tool the later one is refused."""
+        """As of a journal: of two results for one call of a tool the later one is refused, and of two writes of one revision.
+
+        Raises:
+            SessionValueError, DocumentConflictError: It is the later one.
+        """
+        if not isinstance(call, TurnJournal):
+            return
+        self.documents.check(call.documents)
         found = self.list_added()
-        for message in call._messages if isinstance(call, TurnJournal) else ():
+        for message in call._messages:
             try:
                 require_link(message, found, self.opened.kept.open_calls)
             except ConfigurationError as error:
@@ -199,6 +225,8 @@ class TurnJournal:
         }
         for change in memory:
             (self.user if change.scope == self.user.scope else self.here).take_committed(change)
+        for document in self._frozen.documents:
+            self.documents.take_committed(document.written)
         self.opened.kept, self.opened.now_ms, self._frozen = kept, at_ms, Additions()
 
     def _take_added(self, other: TurnJournal) -> None:

@@ -10,7 +10,8 @@ Traceback (most recent call last):
     ...
 dcaf.core.errors.ConfigurationError: Line 8: key of a line of kind "state" is not as an export writes it.
 
-The first line names format, version and application. Blocks follow: of the application, of a user, or of a session. Each begins
+The first line names format, version and application. Blocks follow: of the application, of a space of its documents, of
+a user, or of a session. Each begins
 with a line of that kind, and ends with a line ``end``, which counts the lines between. The last line is ``done``. What the lines
 of a session said before a line ``void`` counts for nothing: it was changed while it was read, and follows again if it is there.
 """
@@ -31,6 +32,8 @@ VERSION: Final = 1
 
 MOST_LINE_BYTES: Final = 64 * 1024 * 1024
 """How long a line may be. The longest is the first change of a session, which has the whole state with which it was made."""
+
+TOO_LONG: Final = "A session has a row that is longer than the {:,} bytes that a line of an export may have."
 
 Check: TypeAlias = Callable[[Any], bool]
 
@@ -104,6 +107,7 @@ COLUMNS: Final[dict[str, Check]] = {
 
 SHAPES: Final[dict[str, dict[str, Check]]] = {
     "app": {},
+    "space": {"space": _is_text},
     "user": {"user": _is_text},
     "session": COLUMNS,
     "state": {"key": _is_text, "value": _is_any},
@@ -115,6 +119,14 @@ SHAPES: Final[dict[str, dict[str, Check]]] = {
         "value": _is_any,
     },
     "checkpoint": {"name": _is_text, **dict.fromkeys(("messages", "changes"), _is_count), "at": _is_moment, "state": _is_object},
+    "document": {
+        "key": _is_text,
+        "revision": _is_count,
+        "updated": _is_moment,
+        "expires": _or_none(_is_moment),
+        "binary": lambda value: isinstance(value, bool),
+        "value": _is_any,
+    },
     "message": {"number": _is_count, "revision": _is_count, "at": _is_moment, "message": _is_object},
     "change": {**dict.fromkeys(("number", "revision", "messages"), _is_count), "at": _is_moment, "change": _is_change},
     "void": {},
@@ -139,6 +151,17 @@ def write_line(kind: str, members: Mapping[str, Any] | None = None, **written: b
     """
     found = orjson.dumps({"kind": kind, **(members or {})})
     return found[:-1] + b"".join(b',"%b":%b' % (name.encode(), data) for name, data in written.items()) + b"}\n"
+
+
+def check_line(line: bytes) -> bytes:
+    """Refuse a line that no import would take.
+
+    Raises:
+        ConfigurationError: It is too long.
+    """
+    if len(line) > MOST_LINE_BYTES:
+        raise ConfigurationError(TOO_LONG.format(MOST_LINE_BYTES))
+    return line
 
 
 def check_header(line: object, app: str) -> None:

@@ -30,8 +30,9 @@ from dcaf.service.conversation import is_kept, journal_of
 from dcaf.service.drafts import MemoryDraft
 from dcaf.service.kept import moment_of, value_of
 from dcaf.service.memory_plans import read_all, read_memory
+from dcaf.service.memory_search import FoundFact, search_facts
 from dcaf.service.plans import Plan, run, run_async
-from dcaf.service.remembered import Fact, MemoryChange, MemoryScope, Remembered
+from dcaf.service.remembered import LONGEST_TTL, SHORTEST_TTL, Fact, MemoryChange, MemoryScope, Remembered
 
 if TYPE_CHECKING:
     from dcaf.tools import Tool
@@ -43,8 +44,6 @@ LIMIT_BYTES: Final = 256 * 1024
 """How large a value may be, as JSON, where an application says nothing else."""
 
 MOST_KEY_CHARACTERS: Final = 256
-SHORTEST_TTL: Final = timedelta(milliseconds=1)
-LONGEST_TTL: Final = timedelta(days=36_525)
 
 
 class Memory(Injected):
@@ -183,6 +182,21 @@ class Memory(Injected):
         """
         return await run_async(self._all(), self._engine)
 
+    async def search(self, query: str, *, limit: int = 10) -> list[FoundFact]:
+        """What is remembered that has any of some words, in its key or in its value, the best first. Each engine can do it.
+
+        What this turn has set is found, and nothing that it has forgotten.
+
+        Args:
+            query: The words. As of ``SessionService.search``.
+            limit: How many at most, up to 100.
+
+        Raises:
+            ConfigurationError: An argument is wrong.
+            EngineError: The engine failed.
+        """
+        return await run_async(search_facts(self._all(), query, limit), self._engine)
+
     def _change(self, name: str, fact: Fact | None) -> None:
         self._require_open()
         self._draft.put(name, fact)
@@ -255,6 +269,10 @@ class SyncMemory:
     def all(self) -> list[Remembered]:
         """As of the memory."""
         return run(self._memory._all(), self._memory._engine)
+
+    def search(self, query: str, *, limit: int = 10) -> list[FoundFact]:
+        """As of the memory."""
+        return run(search_facts(self._memory._all(), query, limit), self._memory._engine)
 
 
 def find_changes(memory: Memory) -> list[MemoryChange]:

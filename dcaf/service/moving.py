@@ -1,6 +1,6 @@
 """Move a session that goes on under another id, perhaps as another user's: what is copied before it is committed, and what is not.
 
-messages       are copied, before the commit that makes the new session
+messages       are copied, before the commit that makes the new session; documents and artifacts, too
 state          is written with that commit
 facts          those of the session, and of an anonymous one its own as a user, are remembered anew with that commit
 user: keys     of an anonymous session come along where its user has none of that name; those of a user stay that user's
@@ -14,7 +14,10 @@ from collections.abc import Mapping
 
 from dcaf.core.json_values import write
 from dcaf.core.merging import CommutingChange
+from dcaf.service.artifact_remains import copy_artifacts
 from dcaf.service.changes import KeyChange
+from dcaf.service.document_plans import has_documents
+from dcaf.service.document_rows import DocumentScope
 from dcaf.service.drafts import MemoryDraft
 from dcaf.service.journal import TurnJournal
 from dcaf.service.kept import Kept
@@ -59,6 +62,7 @@ class Move:
         self._shared = values_in((yield from read_shared(self._target)).payload)
         owner, session_id, birth = self._target.owner, self._target.id, self.after.birth
         yield from _take_along(turn.here, MemoryScope.of_session(owner, session_id, birth))
+        turn.documents.move(DocumentScope.of_session(owner, session_id, birth))
         user = MemoryScope.of_user(owner, session_id, birth)
         if turn.user.scope.session is None:
             turn.user.move(user)
@@ -92,9 +96,11 @@ class Move:
         self.after = kept.moved(self.after.id, self.after.user, self.after.birth)
 
     def copy(self) -> Plan[None]:
-        """Copy the messages, once."""
-        if self.kept.messages and not self._is_copied:
+        """Copy the messages, the documents and the artifacts, once."""
+        if not self._is_copied and (self.kept.messages or (yield from has_documents(self.before))):
             yield from begin_copy(self.before, self._target, self.after, self.after.birth, self.kept.messages)
+        if not self._is_copied:
+            yield from copy_artifacts(self.before, self.kept.birth, self._target, self.after.birth)
         self._is_copied = True
 
 

@@ -8,6 +8,7 @@ from typing import Final
 from dcaf.core.arguments import require_text
 from dcaf.core.errors import ConfigurationError, SessionArchivedError, SessionClosedError, UnknownSessionError
 from dcaf.engines import Outcome, Record, Row
+from dcaf.service.artifact_contents import Files
 from dcaf.service.kept import is_there
 from dcaf.service.tables import Owner, app_row, find_app
 
@@ -31,12 +32,14 @@ class Place:
         owner: Whose it is.
         id: Its id.
         partitions: Of the engine.
+        files: Where the bytes of its artifacts are; None where the service has none.
     """
 
     app: str
     owner: Owner = field(repr=False)
     id: str
     partitions: int
+    files: Files | None = field(default=None, repr=False, compare=False)
 
     @property
     def row(self) -> Record:

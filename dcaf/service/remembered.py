@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import Any, Final, NamedTuple, cast
@@ -36,6 +36,10 @@ from dcaf.engines import (
 )
 from dcaf.service.kept import is_alive, is_open, is_there, moment_of
 from dcaf.service.tables import MEMORY, Owner, pack_name, pack_number
+
+SHORTEST_TTL: Final = timedelta(milliseconds=1)
+LONGEST_TTL: Final = timedelta(days=36_525)
+"""For how long something that ends by itself may be kept."""
 
 FACT: Final = b"g"
 HEAD: Final = b"h"

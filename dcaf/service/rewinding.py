@@ -4,7 +4,7 @@
 >>> [change.data for change in find_timeline(log, 4)], [change.data for change in find_timeline(log, 0)]
 ([b'made', b'hello', b'taken back', b'right'], [b'made'])
 
-What a reader gets wrong: the keys that a session shares with others, ``user:`` and ``app:``, stay as they are.
+What a reader gets wrong: the keys that a session shares with others, ``user:`` and ``app:``, stay as they are; so do its documents.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ from dcaf.core.json_values import read, write
 from dcaf.core.slots import RESERVED
 from dcaf.engines import AllOf, Condition, Delete, Exists, Is, Not, Now, Page, Put, Range, Record, Transaction, Write
 from dcaf.engines.transactions import LARGEST
+from dcaf.service.artifact_remains import copy_artifacts
 from dcaf.service.changes import Change, KeyChange
 from dcaf.service.checkpoints import find_later, require_point
 from dcaf.service.commits import STALE, describe, log_change, write_open_calls, write_state
+from dcaf.service.document_plans import copy_documents
 from dcaf.service.dropping import EXISTS, NEVER, drop_rows, make_room
 from dcaf.service.kept import Kept, is_at, value_of
 from dcaf.service.links import replay, unfollow
 from dcaf.service.places import APP, UNKNOWN, USER, Place, require_there
 from dcaf.service.plans import Plan
 from dcaf.service.reading import ALL_KEYS
-from dcaf.service.tables import CHANGES, MESSAGES, MINUTE_MS, STATE, Columns, unpack_number
+from dcaf.service.tables import CHANGES, MESSAGES, MINUTE_MS, STATE, WORDS, Columns, unpack_number
 from dcaf.tools.proposals import PENDING
 
 AT_ONCE: Final = 500
@@ -148,13 +150,17 @@ def _take_back(place: Place, past: Past, changes: int | None) -> Plan[bool]:
         "changes": kept.changes + 1,
         "updated": Now(),
         **({} if version is None else {"version": version}),
-        **write_open_calls(kept, unfollow(gone[::-1], kept.open_calls)),
+        **write_open_calls(kept.open_calls, unfollow(gone[::-1], kept.open_calls)),
     }
     writes: list[Write] = [
         Put(row, columns),
         *write_state(place, change),
         log_change(place, kept.changes + 1, kept.revision + 1, change, to),
-        *(Delete(place.owner.numbered_row(MESSAGES, place.id, number)) for number in range(to + 1, kept.messages + 1)),
+        *(
+            Delete(place.owner.numbered_row(table, place.id, at))
+            for table in (MESSAGES, WORDS)
+            for at in range(to + 1, kept.messages + 1)
+        ),
         *map(Delete, later),
     ]
     return (yield Transaction([row], when=is_at(row, kept), writes=writes)).applied
@@ -199,6 +205,7 @@ def fork(place: Place, target: Place, birth: bytes, *, at: int | None, ttl_ms: i
     past = yield from _read_past(place, at, "at=")
     row, kept, count = target.row, past.kept, past.messages
     is_begun, calls = yield from begin_copy(place, target, kept, birth, count)
+    yield from copy_artifacts(place, kept.birth, target, birth)
     yield from _require_unchanged(place, kept, target, row)
     then = _drop_proposals(past.then)
     change = Change({name: KeyChange(None, value) for name, value in then.items()}, version=past.version or None)
@@ -228,7 +235,7 @@ def _drop_proposals(state: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def begin_copy(place: Place, target: Place, kept: Kept, birth: bytes, count: int) -> Plan[tuple[Condition, tuple[str, ...]]]:
-    """Copy the messages of a session to where another one is going to be made.
+    """Copy the messages and the documents of a session to where another one is going to be made.
 
     Until it is, its row says that it is dropped: whoever purges after a crash finds it. Returns what holds as long as it is not
     made, and the calls of tools that are open in what was copied.
@@ -252,6 +259,7 @@ def begin_copy(place: Place, target: Place, kept: Kept, birth: bytes, count: int
         (page,) = (yield Transaction([], ranges=[_range_of(place, after, min(after + AT_ONCE, count))])).pages
         calls = replay([cast("bytes", message["data"]) for _, message in page], calls)
         yield Transaction([row], when=is_begun, writes=_copy(target, page))
+    yield from copy_documents(place, target, is_begun)
     return is_begun, calls
 
 

@@ -22,7 +22,7 @@ import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from dcaf.core.arguments import require
 from dcaf.core.errors import ConfigurationError
@@ -32,11 +32,15 @@ from dcaf.engines import Engine, MemoryEngine
 from dcaf.engines.opening import require_engine
 from dcaf.ledger import Ledger
 from dcaf.ledger.settings import require_encryption
+from dcaf.service.app_documents import AppDocuments
+from dcaf.service.artifact_store import ArtifactStore
+from dcaf.service.artifacts import Artifacts
 from dcaf.service.blocks import Imported
 from dcaf.service.calls import Calls, OnBusy
 from dcaf.service.checkpoints import Checkpoint
 from dcaf.service.encryption import EncryptedEngine, Reencrypted, require_encrypted
 from dcaf.service.encryption_guard import PlainEngine, below_of, guard
+from dcaf.service.encryption_layout import NO_FILES
 from dcaf.service.events import Event
 from dcaf.service.exporting import stream_async
 from dcaf.service.history import HistoryPage
@@ -54,12 +58,16 @@ from dcaf.service.requests import (
     ListSessionsRequest,
     take,
 )
+from dcaf.service.search import FoundMessage
 from dcaf.service.session import KeptSession
 from dcaf.service.store import LEVEL, ServiceStore
 from dcaf.service.sync_service import SyncSessionService, plan_archive
-from dcaf.service.tables import MEMORY
+from dcaf.service.tables import DOCUMENTS, MEMORY
 from dcaf.service.turns import ServiceTurn
 from dcaf.service.user_memory import UserMemory
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
 
 T = TypeVar("T")
 
@@ -84,6 +92,8 @@ class SessionService:
         encrypt: The ring under whose keys everything is encrypted that is kept; None keeps it as it is. Both cannot be changed for
             sessions that are there.
         randomness: That many random bytes, for ids.
+        artifacts: Where the bytes of the sessions' files are: a url such as ``file:///var/lib/clinic/files``, ``s3://bucket/prefix``
+            or ``memory://``, a store of obstore, or an ArtifactStore; None for a service without files.
 
     Raises:
         ConfigurationError: A setting is wrong; the message says what to write.
@@ -104,11 +114,15 @@ class SessionService:
         ledger: Ledger | None = None,
         encrypt: Keyring | None = None,
         randomness: Callable[[int], bytes] = os.urandom,
+        artifacts: ArtifactStore | ObjectStore | str | None = None,
     ) -> None:
         self._encrypt = encrypt
         self._url = engine if isinstance(engine, str) else None
         found = self._open_engine(engine, app)
-        self._calls = Calls(guard(found, app), app, ttl=ttl, on_busy=on_busy, randomness=randomness)
+        store = None if artifacts is None else ArtifactStore.of(artifacts)
+        if store is not None and isinstance(found, EncryptedEngine):
+            raise ConfigurationError(NO_FILES)
+        self._calls = Calls(guard(found, app), app, ttl=ttl, on_busy=on_busy, randomness=randomness, artifacts=store)
         self._ledger = _check_ledger(ledger, found)
         self.level: str = LEVEL
         self.app: str = self._calls.app
@@ -354,6 +368,28 @@ class SessionService:
             EngineError: The engine failed.
         """
         return await run_async(self._calls.list_events(user, id, limit, before, after), self._calls.engine)
+
+    async def search(self, query: str, *, user: str | None, id: str | None = None, limit: int = 10) -> builtins.list[FoundMessage]:
+        """Messages that have any of some words, the best first: of all sessions of a user, or of one session.
+
+        A message counts more the more of the words it has, the rarer they are, and the shorter it is. A word of three characters or
+        more finds longer ones, too, that begin with it. What is committed when this begins is found. Archived sessions are not
+        searched. The first search after many messages takes longer, because it indexes them.
+
+        Args:
+            query: The words, in a text of at most 1,000 characters. Whatever is no letter and no digit only stands between words; a
+                text without words finds nothing.
+            user: Whose sessions; None for an anonymous one, whose id is given.
+            id: Of one session; None for all of the user's.
+            limit: How many messages at most, up to 100.
+
+        Raises:
+            UnknownSessionError: There is no session of this id.
+            SessionArchivedError: The session of this id was archived.
+            ConfigurationError: An argument is wrong, or the engine cannot search: Redis cannot.
+            EngineError: The engine failed.
+        """
+        return await run_async(self._calls.search(query, user, id, limit), self._calls.engine)
 
     async def append(self, *, user: str | None, id: str, messages: Iterable[Any]) -> int:
         """Add messages to a session beside whatever turn is in progress; returns how many it has then.
@@ -601,14 +637,32 @@ class SessionService:
         """
         return self._calls.memory(user)
 
+    @property
+    def documents(self) -> AppDocuments:
+        """Documents of the application, which belong to no session and no user."""
+        return AppDocuments(self._calls.engine, self.app)
+
+    def artifacts(self, *, user: str | None, id: str | None = None) -> Artifacts:
+        """The files of a session outside of a turn, or those that all sessions of a user share.
+
+        Args:
+            user: Whose; None for an anonymous session.
+            id: Of the session; None for the names alone that begin with ``user:``.
+
+        Raises:
+            ConfigurationError: User or id is empty, or no text that UTF-8 can say, or the service keeps no artifacts.
+        """
+        return self._calls.artifacts(user, id)
+
     async def aclose(self) -> None:
         """Finish what was begun, and close the engine, also one that others use."""
         await self.engine.aclose()
 
     async def _drop(self, plan: Plan[T]) -> T:
-        """Do what drops rows, and drop what was remembered and has ended, which no plan reads any more."""
+        """Do what drops rows, and drop facts and documents that have ended, which no plan reads any more."""
         found = await run_async(plan, self._calls.engine)
-        await self._calls.engine.purge(MEMORY)
+        for table in (MEMORY, DOCUMENTS):
+            await self._calls.engine.purge(table)
         return found
 
     def export(self, *, user: str | None = None, id: str | None = None) -> AsyncIterator[bytes]:

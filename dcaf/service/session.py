@@ -22,8 +22,10 @@ from dcaf.core.rebasing import RebasableState
 from dcaf.core.session import Session
 from dcaf.core.slots import Closing
 from dcaf.core.state import Frozen
+from dcaf.service.artifacts import Artifacts
 from dcaf.service.changes import Change, KeyChange
 from dcaf.service.conversation import Messages, journal_of
+from dcaf.service.documents import Documents
 from dcaf.service.journal import Opened, TurnJournal
 from dcaf.service.kept import Kept
 from dcaf.service.memory import Memory
@@ -57,7 +59,7 @@ class KeptState(RebasableState):
         with self.lock:
             frozen, added = self.freeze(), self._kept_journal.frozen
             values = {name: KeyChange(*both, self.find_commuting(name)) for name, both in self.changed_values().items()}
-            return frozen, Change(values, added.pack_messages(), ttl_ms, added.memory, marks=added.marks)
+            return frozen, Change(values, added.pack_messages(), ttl_ms, added.memory, marks=added.marks, documents=added.documents)
 
     def copy(self) -> KeptState:
         """As of a state. It has the messages and the memory of the session that it is copied from."""
@@ -162,6 +164,20 @@ class KeptSession(Session):
     def memory(self) -> Memory:
         """What the user remembers, across all of the user's sessions; ``memory.here`` is what this session alone remembers."""
         return Memory.of(self)
+
+    @property
+    def documents(self) -> Documents:
+        """What lies under it beside the state: documents, which go with it."""
+        return Documents.of(self)
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """Its files; those whose names begin with ``user:`` are shared by all of the user's sessions.
+
+        Raises:
+            ConfigurationError: The service keeps no artifacts.
+        """
+        return Artifacts.of(self)
 
     @property
     def state(self) -> Mapping[str, Any]:

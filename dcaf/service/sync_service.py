@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any, overload
 
 from dcaf.core.errors import ConfigurationError
+from dcaf.service.app_documents import SyncAppDocuments
+from dcaf.service.artifacts import SyncArtifacts
 from dcaf.service.blocks import Imported
 from dcaf.service.calls import Calls
 from dcaf.service.checkpoints import Checkpoint
@@ -29,8 +31,9 @@ from dcaf.service.requests import (
     ListSessionsRequest,
     take,
 )
+from dcaf.service.search import FoundMessage
 from dcaf.service.session import KeptSession
-from dcaf.service.tables import MEMORY
+from dcaf.service.tables import DOCUMENTS, MEMORY
 from dcaf.service.turns import ServiceTurn
 from dcaf.service.user_memory import SyncUserMemory
 
@@ -129,6 +132,10 @@ class SyncSessionService:
         """As of the service."""
         return run(self._calls.list_events(user, id, limit, before, after), self._calls.engine)
 
+    def search(self, query: str, *, user: str | None, id: str | None = None, limit: int = 10) -> builtins.list[FoundMessage]:
+        """As of the service."""
+        return run(self._calls.search(query, user, id, limit), self._calls.engine)
+
     def append(self, *, user: str | None, id: str, messages: Iterable[Any]) -> int:
         """As of the service."""
         return run(self._calls.append(user, id, messages), self._calls.engine)
@@ -203,6 +210,15 @@ class SyncSessionService:
         """As of the service."""
         return self._calls.memory(user).sync
 
+    @property
+    def documents(self) -> SyncAppDocuments:
+        """As of the service."""
+        return SyncAppDocuments(self._calls.engine, self._calls.app)
+
+    def artifacts(self, *, user: str | None, id: str | None = None) -> SyncArtifacts:
+        """As of the service."""
+        return self._calls.artifacts(user, id).sync
+
     def close(self, *, user: str | None, id: str) -> bool:
         """As of the service."""
         return run(self._calls.close(user, id), self._calls.engine)
@@ -223,14 +239,18 @@ class SyncSessionService:
     def purge(self, *, user: str | None = None, before: datetime | None = None) -> Purged:
         """As of the service."""
         purged = run(self._calls.purge(user, before), self._calls.engine)
-        self._calls.engine.sync.purge(MEMORY)
+        self._purge_ended()
         return purged
 
     def erase(self, *, user: str) -> Erased:
         """As of the service."""
         erased = run(self._calls.erase(user), self._calls.engine)
-        self._calls.engine.sync.purge(MEMORY)
+        self._purge_ended()
         return erased
+
+    def _purge_ended(self) -> None:
+        for table in (MEMORY, DOCUMENTS):
+            self._calls.engine.sync.purge(table)
 
     def export(self, *, user: str | None = None, id: str | None = None) -> Iterator[bytes]:
         """As of the service, as ``for line in sessions.sync.export()``."""

@@ -98,13 +98,80 @@ MEMORY: Final = Table(
     expires       when it is forgotten, in milliseconds; None for never
 """
 
-OF_SESSIONS: Final = (STATE, MESSAGES, CHANGES, CHECKPOINTS, MEMORY)
+WORDS: Final = Table("dcaf_kept_words", {"birth": bytes, "revision": int, "words": bytes}, ordered=True, searchable="words")
+"""Session and number -> the words of a message, and what tells it from others of its number: the birth of its session, and the
+revision with which it came. They have no gap, from the first message on.
+
+They are written by a search, and by no turn: a session may have messages behind its last one here, and none in the archive.
+"""
+
+INDEXED: Final = Table("dcaf_kept_indexed", {"birth": bytes, "revision": int, "messages": int}, ordered=True)
+"""Session -> how far its messages are in the table of words.
+
+    birth         of the session
+    revision      that of the session when all of its messages were there; None where they were not
+    messages      how many were
+"""
+
+DERIVED: Final = (WORDS, INDEXED)
+"""Those that are made from others, and are made again where they are missing: their rows go with their session, and never along."""
+
+DOCUMENTS: Final = Table(
+    "dcaf_kept_documents",
+    {"space": bytes, "name": bytes, "revision": int, "updated": int, "expires": int, "json": bytes, "data": bytes},
+    ordered=True,
+    large=True,
+)
+"""Session, or space of an application, and the key of a document -> the document. Keys are in order, so that they are found by
+what they begin with.
+
+    space         the name of the space; None for a document of a session
+    name          the key of the document
+    revision      a number that each write makes anew, at random: a document that is made again under an old key has none of before
+    updated       when it was written, in milliseconds
+    expires       when it ends, in milliseconds; None for never
+    json, data    its value as JSON, or its bytes; the other one is None
+"""
+
+ARTIFACTS: Final = Table(
+    "dcaf_kept_artifacts",
+    {
+        "app": bytes,
+        "name": bytes,
+        "generation": bytes,
+        "version": int,
+        "latest": int,
+        "count": int,
+        "mime": bytes,
+        "metadata": bytes,
+        "size": int,
+        "part_bytes": int,
+        "at": int,
+    },
+    ordered=True,
+)
+"""Owner or session with its birth, and a name or a version -> what is known of an artifact. Its bytes are in another store.
+
+    app           the application
+    name          of a name: the name
+    generation    of a name: random, what the keys of its versions begin with; one that is deleted and saved anew has another one
+    version       of a name: the number of the next version
+    latest        of a name: the newest version that was saved to its end; -1 for none
+    count         of a name: how many versions there are, or are being saved; of the one row of them all: how many names
+    mime          of a version: its media type
+    metadata      of a version: what else the application wrote of it, as JSON
+    size          of a version: how many bytes it has; None until it was saved to its end
+    part_bytes    of a version: how many bytes each object has that it lies in, but for the last; -1 while it is being dropped
+    at            when it was begun, and then when it was saved, in milliseconds
+"""
+
+OF_SESSIONS: Final = (STATE, MESSAGES, CHANGES, CHECKPOINTS, MEMORY, DOCUMENTS)
 """Those whose rows go with their session."""
 
 Columns: TypeAlias = "dict[str, Value | Now | Plus]"
 """What a write puts into a row."""
 
-TABLES: Final = (SESSIONS, STATE, MESSAGES, CHANGES, CHECKPOINTS, LISTS, MEMORY)
+TABLES: Final = (SESSIONS, STATE, MESSAGES, CHANGES, CHECKPOINTS, LISTS, MEMORY, DOCUMENTS, WORDS, INDEXED, ARTIFACTS)
 
 DIGEST_BYTES: Final = 16
 NUMBER_BYTES: Final = 8
@@ -163,6 +230,10 @@ class Owner:
     def checkpoint_row(self, session_id: str, name: str) -> Record:
         """The row of a checkpoint."""
         return Record(CHECKPOINTS, self.session_key(session_id) + pack_name(name), self.partition)
+
+    def indexed_row(self, session_id: str) -> Record:
+        """The row that says how far a session's messages are in the table of words."""
+        return Record(INDEXED, self.session_key(session_id), self.partition)
 
     def list_key(self, *, archived: bool) -> bytes:
         """What the keys begin with of the list of its sessions, or of those that were archived."""
@@ -223,3 +294,15 @@ def find_app(app: str, partitions: int) -> tuple[bytes, int]:
     """What the keys begin with that all sessions of an application share, and where they lie."""
     key = digest_parts(app.encode(), b"app")[:DIGEST_BYTES]
     return key, int.from_bytes(key[:2], "big") % partitions
+
+
+def find_spaces(app: str) -> bytes:
+    """What the keys begin with of the documents of an application."""
+    return digest_parts(app.encode(), b"documents")[:DIGEST_BYTES]
+
+
+@lru_cache(maxsize=256)
+def find_space(app: str, space: str, partitions: int) -> tuple[bytes, int]:
+    """What the keys of the documents of a space begin with, and where all of them lie."""
+    own = digest_parts(app.encode(), b"space", space.encode())[:DIGEST_BYTES]
+    return find_spaces(app) + own, int.from_bytes(own[:2], "big") % partitions

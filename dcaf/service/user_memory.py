@@ -23,6 +23,7 @@ from dcaf.service.memory_plans import (
     read_memory,
     write_memory,
 )
+from dcaf.service.memory_search import FoundFact, search_facts
 from dcaf.service.plans import Plan, run, run_async, run_to_end
 from dcaf.service.remembered import MemoryScope, Remembered
 
@@ -85,6 +86,10 @@ class UserMemory:
         """
         return await run_async(self._plans.page(limit, cursor), self._engine)
 
+    async def search(self, query: str, *, limit: int = 10) -> list[FoundFact]:
+        """What is remembered that has any of some words, the best first. Arguments and errors are those of ``Memory.search``."""
+        return await run_async(self._plans.search(query, limit), self._engine)
+
     async def set(self, key: str, value: object, *, ttl: timedelta | None = None) -> None:
         """Remember a value. Arguments and further errors are those of ``Memory.set``.
 
@@ -143,6 +148,10 @@ class SyncUserMemory:
         """As of the memory."""
         return run(self._plans.page(limit, cursor), self._engine)
 
+    def search(self, query: str, *, limit: int = 10) -> list[FoundFact]:
+        """As of the memory."""
+        return run(self._plans.search(query, limit), self._engine)
+
     def set(self, key: str, value: object, *, ttl: timedelta | None = None) -> None:
         """As of the memory."""
         run(self._plans.set(key, value, ttl), self._engine)
@@ -173,6 +182,9 @@ class _Plans:
 
     def page(self, limit: int, cursor: str | None) -> Plan[ListPage[Remembered]]:
         return list_memory(self._scope, limit, cursor)
+
+    def search(self, query: str, limit: int) -> Plan[list[FoundFact]]:
+        return search_facts(self.all(), query, limit)
 
     def set(self, key: str, value: object, ttl: timedelta | None) -> Plan[None]:
         return write_memory(self._scope, check_key(key), freeze(value, ttl, self._limit_bytes))

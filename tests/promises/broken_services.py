@@ -17,6 +17,7 @@ from dcaf.service.commits import Committed, commit
 from dcaf.service.kept import Kept
 from dcaf.service.places import Place as Kept_at
 from dcaf.service.plans import Plan, run_async
+from dcaf.service.recent import Recent
 from dcaf.service.session import KeptState
 from tests.promises.ledgers import PATIENCE
 from tests.promises.places import Place
@@ -81,7 +82,7 @@ def make_early(place: Place) -> SessionService:
 
 def commit_by_halves(place: Kept_at, kept: Kept, change: Change, now_ms: int) -> Plan[Committed]:
     for message in change.messages if kept.revision else ():
-        total = yield from beside.append(place, [message])
+        total = yield from beside.append(place, [message], Recent())
         kept = replace(kept, messages=total)
     return (yield from _whole(place, kept, replace(change, messages=()) if kept.revision else change, now_ms))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.service.artifact_places import files, store
 from tests.service.kept_places import calls, kept_place, shared_place
 
-__all__ = ["calls", "kept_place", "shared_place"]  # fixtures
+__all__ = ["calls", "files", "kept_place", "shared_place", "store"]  # fixtures

@@ -550,3 +550,37 @@ def test_a_key_of_names_that_somebody_has_changed_is_refused(memory: EncryptedPl
     with pytest.raises(SealedRowError):
         memory.open_service().sync.get(user=USER, id=ID)
     memory.engine.sync.transact(Transaction([], writes=[Delete(Record(NAMES, key))]))
+
+
+# What cannot be kept encrypted.
+
+
+def test_what_cannot_be_kept_encrypted_is_refused_and_nothing_of_it_written(place: EncryptedPlace) -> None:
+    service = place.open_service()
+    service.sync.create(user=USER, id=ID)
+    service.sync.append(user=USER, id=ID, messages=[("user", "penicillin")])
+    with pytest.raises(ConfigurationError, match="encrypted cannot be searched: an index of their words"):
+        service.sync.search("penicillin", user=USER)
+    with pytest.raises(ConfigurationError, match="encrypted cannot be searched"):
+        asyncio.run(service.search("penicillin", user=USER, id=ID))
+    with pytest.raises(ConfigurationError, match="Documents are not kept"), service.sync.open(user=USER, id=ID) as session:
+        session["step"] = 1
+        session.documents.sync.put("report", {"text": "Well."})
+    with pytest.raises(ConfigurationError, match="Documents are not kept"):
+        service.sync.documents.put("space", "report", {"text": "Well."})
+    found = service.sync.get(user=USER, id=ID)
+    assert found is not None
+    assert found.to_dict() == {}
+    refused = [layout.sealed for layout in LAYOUTS.values() if layout.refused is not None]
+    assert [table for table in refused if place.engine.sync.scan(table)] == []
+
+
+def test_facts_are_searched_where_they_are_read(place: EncryptedPlace) -> None:
+    memory = place.open_service().sync.memory(user=USER)
+    memory.set("allergies", ["penicillin"])
+    assert [hit.fact.key for hit in memory.search("penicillin")] == ["allergies"]
+
+
+def test_files_are_refused_at_once() -> None:
+    with pytest.raises(ConfigurationError, match="Files are not kept where a service encrypts"):
+        SessionService("memory://", app="clinic", encrypt=BEFORE, artifacts="memory://")

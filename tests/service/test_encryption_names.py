@@ -31,7 +31,7 @@ NUMBERS = st.sampled_from([0, 1, 2, 255, 256, 2**40])
 @st.composite
 def prefixes_and_keys(draw: Any) -> tuple[Layout, bytes, list[bytes]]:
     """A table, what some of its keys begin with, and keys."""
-    layout = LAYOUTS[draw(st.sampled_from(sorted(LAYOUTS)))]
+    layout = LAYOUTS[draw(st.sampled_from(sorted(name for name, layout in LAYOUTS.items() if layout.refused is None)))]
     owners = draw(st.lists(OWNERS, min_size=1, max_size=3))
     keys = {draw(keys_of(layout, owners)): None for _ in range(draw(st.integers(1, 8)))}
     first = next(iter(keys))
@@ -100,7 +100,7 @@ def test_every_table_of_a_service_is_described() -> None:
     assert sorted(LAYOUTS) == sorted(table.name for table in TABLES)
     for layout in LAYOUTS.values():
         in_clear = {name for name in layout.plain if layout.table.columns[name] is bytes}
-        assert in_clear <= {"birth"}  # random bytes
+        assert layout.refused is not None or in_clear <= {"birth"}  # random bytes
 
 
 @pytest.mark.parametrize("start", [b"a" * 15, b"a" * 16 + b"s" + b"b" * 15, b"a" * 16 + b"u=step"])

@@ -32,7 +32,7 @@ from dcaf.service import Imported, Purged, SessionService, blocks, exporting, im
 from dcaf.service.blocks import SessionBlock
 from dcaf.service.dropping import EVER, drop_rows
 from dcaf.service.plans import Plan
-from dcaf.service.tables import CHANGES, CHECKPOINTS, MEMORY, MESSAGES, OF_SESSIONS, SESSIONS, STATE, TABLES
+from dcaf.service.tables import CHANGES, CHECKPOINTS, DOCUMENTS, MEMORY, MESSAGES, OF_SESSIONS, SESSIONS, STATE, TABLES
 from tests.service.kept_places import KINDS, KeptPlace, Watched, find_kept_place
 
 SCALE: Final = float(os.environ.get("DCAF_SCALE", "0.02"))
@@ -50,6 +50,7 @@ OPS: Final = st.one_of(
     st.tuples(st.just("delete"), NAMES, st.none()),
     st.tuples(st.sampled_from(["remember", "remember here", "remember briefly"]), FACTS, VALUES),
     st.tuples(st.sampled_from(["forget", "clear", "clear here", "say", "ask", "call", "write beside"]), FACTS, VALUES),
+    st.tuples(st.sampled_from(["file", "file bytes", "unfile", "file apart"]), FACTS, VALUES),
     st.tuples(st.sampled_from(["mark", "go back", "archive", "restore"]), FACTS, st.none()),
     st.tuples(st.sampled_from(["rewind", "fork", "close", "drop"]), FACTS, st.integers(0, 3)),
 )
@@ -83,6 +84,8 @@ def do(sessions: SessionService, user: str | None, id: str, op: tuple[str, str, 
         elif kind == "write beside":
             sync.merge(**whose, state={"beside": value})
             sync.append(**whose, messages=[{"role": "user", "content": name, "metadata": {"v": value}}])
+        elif kind == "file apart":
+            sync.documents.put(f"of {user}", name, value, ttl=timedelta(days=1))
         else:
             with sync.open(**whose) as session:
                 do_within(session, kind, name, value)
@@ -96,6 +99,10 @@ def do_within(session: Any, kind: str, name: str, value: Any) -> None:
     elif kind.startswith("remember"):
         memory = session.memory.here if kind == "remember here" else session.memory
         memory.set(name, value, ttl=timedelta(days=1) if kind == "remember briefly" else None)
+    elif kind == "unfile":
+        session.documents.sync.delete(name)
+    elif kind.startswith("file"):
+        session.documents.sync.put(name, f"{value}".encode() if kind == "file bytes" else value)
     elif kind == "forget":
         session.memory.delete(name)
     elif kind.startswith("clear"):
@@ -183,10 +190,13 @@ def test_what_goes_from_engine_to_engine_comes_out_the_same_byte_for_byte(
         assert written_again == written
 
 
-@pytest.mark.parametrize("lost", [CHANGES, CHECKPOINTS, MESSAGES, STATE, MEMORY], ids=lambda table: table.name)
+@pytest.mark.parametrize("lost", [CHANGES, CHECKPOINTS, MESSAGES, STATE, MEMORY, DOCUMENTS], ids=lambda table: table.name)
 def test_control_a_copy_that_loses_the_rows_of_a_table_is_noticed(lost: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "OF_SESSIONS", tuple(table for table in OF_SESSIONS if table is not lost))
-    written = export(make())
+    sessions = make()
+    with sessions.sync.open(user="p", id="v") as session:
+        session.documents.sync.put("report", b"well")
+    written = export(sessions)
     others = empty()
     others.sync.import_lines(written.splitlines())
     others.sync.import_lines(written.splitlines(), replace=True)
@@ -212,7 +222,7 @@ def test_an_imported_session_goes_on_as_the_other_would(kept_place: KeptPlace) -
 
 def test_every_column_of_a_session_and_every_table_of_its_rows_is_exported() -> None:
     assert set(lines.COLUMNS) == set(SESSIONS.columns) - set(lines.LEFT_OUT)
-    assert set(OF_SESSIONS) == {STATE, MESSAGES, CHANGES, CHECKPOINTS, MEMORY}, "a table without lines in an export"
+    assert set(OF_SESSIONS) == {STATE, MESSAGES, CHANGES, CHECKPOINTS, MEMORY, DOCUMENTS}, "a table without lines in an export"
 
 
 FROZEN: Final = """\
@@ -297,7 +307,7 @@ def test_a_session_that_is_rewound_while_it_is_read_is_read_again() -> None:
 
 
 def test_control_a_session_that_is_not_looked_at_again_is_exported_of_two_moments(monkeypatch: pytest.MonkeyPatch) -> None:
-    def believe(*_: object) -> Any:
+    def believe(*_: object, **__: object) -> Any:
         yield from ()
         return True
 
@@ -324,7 +334,7 @@ def test_turns_that_only_add_do_not_disturb_an_export() -> None:
 def test_a_session_that_is_deleted_while_it_is_read_is_not_imported() -> None:
     sessions, watched = watch(make())
     sessions.sync.create(user="q", id="w")
-    watched.before(13, lambda: sessions.sync.delete(user="p", id="v"))
+    watched.before(21, lambda: sessions.sync.delete(user="p", id="v"))
     written = export(sessions)
     assert b'{"kind":"void"}' in written
     others = empty()
@@ -443,8 +453,7 @@ def test_what_is_no_lines_is_refused_at_the_call(wrong: Any) -> None:
 
 
 def test_a_line_that_is_too_long_is_neither_written_nor_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (lines, exporting):
-        monkeypatch.setattr(module, "MOST_LINE_BYTES", 1_000)
+    monkeypatch.setattr(lines, "MOST_LINE_BYTES", 1_000)
     with pytest.raises(ConfigurationError, match="longer than the 1,000 bytes"):
         export(make(long="x" * 1_000))
     with pytest.raises(ConfigurationError, match="Line 10 is longer than 1,000 bytes"):

@@ -10,11 +10,11 @@ import anyio
 import pytest
 
 from dcaf.core.errors import CommitUnknownError, ConfigurationError, DcafError, EngineError, StaleSessionError
-from dcaf.engines import Engine, Is, MemoryEngine, Outcome, Put, Record, Transaction
+from dcaf.engines import Engine, Is, MemoryEngine, Outcome, Put, Record, Search, Transaction
 from dcaf.service import DeleteSessionRequest, SessionService, SyncSessionService
 from dcaf.service.changes import KeyChange
 from dcaf.service.kept import About
-from dcaf.service.plans import Asked, Plan, ask
+from dcaf.service.plans import Aside, Asked, Plan, ask
 from dcaf.service.tables import MEMORY, MESSAGES, SESSIONS, STATE
 
 SOON = timedelta(milliseconds=1)
@@ -51,6 +51,8 @@ class Steps:
 
 
 def _reads(asked: Asked, table: Any) -> bool:
+    if isinstance(asked, Aside | Search):
+        return False
     transactions = (asked,) if isinstance(asked, Transaction) else asked
     return any(wanted.table is table for one in transactions for wanted in one.ranges)
 

@@ -193,8 +193,8 @@ def test_an_erase_tells_what_it_has_dropped(calls: Calls) -> None:
         for session_id in ("a", "b"):
             fill(calls.service, "p", session_id)
         fill(calls.service, "q", "a")
-        assert await calls.ask("erase", user="p") == (2, 4, 3, 1)
-        assert await calls.ask("erase", user="p") == (0, 0, 0, 0)
+        assert (await calls.ask("erase", user="p"))[:4] == (2, 4, 3, 1)
+        assert (await calls.ask("erase", user="p"))[:4] == (0, 0, 0, 0)
         assert await calls.read(user="q", id="a") == {"step": 1, "user:a": 1, "app:a": 1}
         assert (await calls.ask("messages", user="q", id="a")).total == 2
 
@@ -206,16 +206,16 @@ def test_a_purge_drops_what_is_old_of_a_user_or_of_all_and_tells_it(kept_place: 
     for user, session_id in [("p", "a"), ("p", "b"), ("q", "a"), (None, "a")]:
         fill(service, user, session_id)
     service.sync.archive(user="p", id="b")
-    assert service.sync.purge() == (0, 0, 0)
-    assert service.sync.purge(user="p") == (0, 0, 0)
+    assert service.sync.purge()[:3] == (0, 0, 0)
+    assert service.sync.purge(user="p")[:3] == (0, 0, 0)
     old, soon = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(hours=1)
-    assert service.sync.purge(before=old) == service.sync.purge(user="p", before=old) == (0, 0, 0)
-    assert service.sync.purge(user="p", before=soon) == (2, 4, 2)
+    assert service.sync.purge(before=old)[:3] == service.sync.purge(user="p", before=old)[:3] == (0, 0, 0)
+    assert service.sync.purge(user="p", before=soon)[:3] == (2, 4, 2)
     assert ids_of(service, user="p") == ids_of(service, user="p", archived=True) == []
     assert service.sync.memory(user="p").get("phone") == 1  # the user's own
     # An anonymous session takes along what it is a user of.
-    assert service.sync.purge(before=soon.astimezone(timezone(timedelta(hours=5)))) == (2, 4, 3)
-    assert service.sync.purge(before=soon) == (0, 0, 0)
+    assert service.sync.purge(before=soon.astimezone(timezone(timedelta(hours=5))))[:3] == (2, 4, 3)
+    assert service.sync.purge(before=soon)[:3] == (0, 0, 0)
 
 
 def test_a_purge_counts_from_the_last_commit() -> None:
@@ -241,7 +241,7 @@ def test_a_session_that_is_committed_while_a_purge_runs_stays() -> None:
             session["step"] = 1
 
     engine.before(1, commit)
-    assert service.sync.purge(before=datetime.fromtimestamp(clock.now, UTC)) == (0, 0, 0)
+    assert service.sync.purge(before=datetime.fromtimestamp(clock.now, UTC))[:3] == (0, 0, 0)
     found = service.sync.get(user="p", id="v")
     assert found is not None
     assert found.to_dict() == {"step": 1}

@@ -11,7 +11,8 @@ from dcaf.engines.postgres.connections import Connection
 from dcaf.engines.postgres.functions import Plan, Shape
 from dcaf.engines.postgres.settings import ASK, Settings, check_server
 from dcaf.engines.postgres.tables import TableSql
-from dcaf.engines.transactions import Outcome, Row
+from dcaf.engines.searching import Search
+from dcaf.engines.transactions import Outcome, Page, Row
 
 with extra("dcaf.engines.postgres.engine", "dcaf[postgres]"):
     from psycopg import errors as codes
@@ -73,6 +74,18 @@ def scan(sql: TableSql, equal: bytes | None, after: bytes, limit: int) -> Work:
     async def work(connection: Connection, _end: float) -> list[tuple[bytes, Row]]:
         statement, values = (sql.scan, ()) if equal is None else (sql.scan_equal, (equal,))
         found = await connection.ask(statement, [after, limit, *values])
+        return [(key, sql.build_row(row)) for key, *row in found]
+
+    return work
+
+
+def search(sql: TableSql, wanted: Search) -> Work:
+    """The work of a search."""
+    words = sql.words
+    assert words is not None
+
+    async def work(connection: Connection, _end: float) -> Page:
+        found = await connection.ask(words.find, words.list_values(wanted))
         return [(key, sql.build_row(row)) for key, *row in found]
 
     return work

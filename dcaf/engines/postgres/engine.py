@@ -23,7 +23,7 @@ from typing import Any, Final
 import anyio
 
 from dcaf.core.errors import CommitUnknownError, EngineError
-from dcaf.engines.base import Durability, Health, SyncEngine, Tables, check_scan
+from dcaf.engines.base import Durability, Health, Tables, check_scan
 from dcaf.engines.postgres import calls as work
 from dcaf.engines.postgres.connections import Connection
 from dcaf.engines.postgres.errors import CLOSED, UNANSWERED, UNANSWERED_WRITE
@@ -34,7 +34,8 @@ from dcaf.engines.postgres.loops import LoopThread
 from dcaf.engines.postgres.settings import POOL_SIZE, SCHEMA, TIMEOUT, Settings, read_settings
 from dcaf.engines.postgres.sql import Key
 from dcaf.engines.postgres.tables import TableSql
-from dcaf.engines.transactions import Outcome, Row, Table, Transaction, check_transaction
+from dcaf.engines.searching import Search, SyncSearchEngine, check_search
+from dcaf.engines.transactions import Outcome, Page, Row, Table, Transaction, check_transaction
 
 PURGED_AT_ONCE: Final = 1000
 """How many rows a purge looks at in one transaction, so that nobody waits long behind it."""
@@ -91,7 +92,7 @@ class PostgresEngine:
         )
         self.url: str = settings.url
         self._calls = _Calls(settings)
-        self.sync: SyncEngine = _Sync(self._calls)
+        self.sync: SyncSearchEngine = _Sync(self._calls)
 
     def __repr__(self) -> str:
         return f"PostgresEngine({self.url!r})"
@@ -116,6 +117,10 @@ class PostgresEngine:
             dropped, after = await self._calls.run(self._calls.plan_purge(table, after))
             count += dropped
         return count
+
+    async def search(self, wanted: Search) -> Page:
+        page: Page = await self._calls.run(self._calls.plan_search(wanted))
+        return page
 
     async def check(self) -> Health:
         health: Health = await self._calls.run(self._calls.plan_check())
@@ -149,6 +154,10 @@ class _Sync:
             dropped, after = self._calls.wait(self._calls.plan_purge(table, after))
             count += dropped
         return count
+
+    def search(self, wanted: Search) -> Page:
+        page: Page = self._calls.wait(self._calls.plan_search(wanted))
+        return page
 
     def check(self) -> Health:
         health: Health = self._calls.wait(self._calls.plan_check())
@@ -191,6 +200,11 @@ class _Calls:
         self._declared.require(table)
         check_scan(table, equal, limit, after)
         return Call(work.scan(self._known.tables[table.name], equal, after, limit), [table])
+
+    def plan_search(self, wanted: Search) -> Call:
+        check_search(wanted)
+        self._declared.require(wanted.table)
+        return Call(work.search(self._known.tables[wanted.table.name], wanted), [wanted.table])
 
     def plan_purge(self, table: Table, after: bytes) -> Call:
         self._declared.require(table)

@@ -18,6 +18,7 @@ from typing import Final
 
 from dcaf.engines.postgres.functions import Names
 from dcaf.engines.postgres.sql import BEGUN_SQL, KINDS, NOW_SQL, name_column
+from dcaf.engines.postgres.words import WordsSql
 from dcaf.engines.transactions import EXPIRES, Row, Table, Value
 
 FILL: Final = 85
@@ -49,6 +50,7 @@ class TableSql:
         read: Rows of many keys. Takes a list of keys, and now.
         ranges: Whether backwards -> rows between two keys. Takes them, whether there is no end, now, and a limit.
         delete: Drops rows. Takes a list of keys.
+        words: What finds its rows by their words; None for a table that is not searchable.
     """
 
     def __init__(self, table: Table, names: Names) -> None:
@@ -59,7 +61,11 @@ class TableSql:
         # Numbers first: after bytes, each would begin at the next multiple of eight.
         numbers, others = ([f'"{column}" {kind}' for column, kind in kinds.items() if kind == which] for which in KINDS.values())
         storage = f"fillfactor = {FILL}{LARGE if table.large else ''}"
-        self.make: list[str] = [f"CREATE TABLE {name} ({', '.join([*numbers, key, *others])}) WITH ({storage})"]
+        self.words: WordsSql | None = None if table.searchable is None else WordsSql(table, names)
+        vector = [] if self.words is None else [self.words.column]
+        self.make: list[str] = [f"CREATE TABLE {name} ({', '.join([*numbers, key, *others, *vector])}) WITH ({storage})"]
+        if self.words is not None:
+            self.make = [self.words.make_function, *self.make, self.words.make_index]
         if table.large:
             # What is sealed or compressed does not become smaller.
             plain = ", ".join(f'ALTER "{column}" SET STORAGE EXTERNAL' for column, kind in kinds.items() if kind == "bytea")

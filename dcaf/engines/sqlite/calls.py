@@ -11,10 +11,14 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
+from dcaf.core.errors import ConfigurationError
 from dcaf.engines.evaluation import apply
+from dcaf.engines.searching import Search
 from dcaf.engines.sqlite.connection import Connection
 from dcaf.engines.sqlite.writer import Writer
-from dcaf.engines.transactions import MOST_KEY_BYTES, Outcome, Page, Range, Row, Table, Transaction
+from dcaf.engines.transactions import MOST_KEY_BYTES, Outcome, Page, Plus, Put, Range, Record, Row, Table, Transaction
+
+NO_FTS5: Final = "This SQLite was built without FTS5, and so cannot search: use a Python whose SQLite has it."
 
 LAST_KEY: Final = b"\xff" * (MOST_KEY_BYTES + 1)
 """Comes after each key."""
@@ -25,9 +29,12 @@ Work: TypeAlias = "Callable[[Connection, int], Any]"
 
 def transact(transaction: Transaction) -> Work:
     """The work of a transaction."""
+    replaced = find_replaced(transaction)
+    looked_at = [record for record in transaction.records if record not in replaced]
 
     def work(connection: Connection, now_ms: int) -> Outcome:
-        rows = connection.read(transaction.records, now_ms)
+        rows = connection.read(looked_at, now_ms)
+        rows.update(replaced)
         pages = tuple([_find_page(connection, wanted, now_ms) for wanted in transaction.ranges])
         written = apply(transaction, rows, now_ms)
         if written:
@@ -36,6 +43,20 @@ def transact(transaction: Transaction) -> Work:
         return Outcome(written is not None, tuple(rows[record] for record in transaction.reads), now_ms, pages)
 
     return work
+
+
+def find_replaced(transaction: Transaction) -> dict[Record, None]:
+    """The rows that are written whole and that nobody asks for: what was there before makes no difference."""
+    found = {
+        write.record: None
+        for write in transaction.writes
+        if isinstance(write, Put)
+        and len(write.values) == len(write.record.table.columns)
+        and not any(isinstance(value, Plus) for value in write.values.values())
+    }
+    for record in transaction.reads:
+        found.pop(record, None)
+    return found
 
 
 def scan(table: Table, equal: bytes | None, after: bytes, limit: int) -> Work:
@@ -53,6 +74,18 @@ def _find_page(connection: Connection, wanted: Range, now_ms: int) -> Page:
     sql = connection.require(wanted.table)
     end = LAST_KEY if wanted.end is None else wanted.end
     return sql.build_page(connection.database.execute(sql.ranges[wanted.backwards], (wanted.start, end, now_ms, wanted.limit)))
+
+
+def search(wanted: Search) -> Work:
+    """The work of a search."""
+
+    def work(connection: Connection, _now_ms: int) -> Page:
+        sql = connection.require(wanted.table)
+        if sql.words is None:
+            raise ConfigurationError(NO_FTS5)
+        return sql.build_page(connection.database.execute(sql.words.find, sql.words.list_values(wanted)))
+
+    return work
 
 
 def purge(table: Table, after: bytes, limit: int) -> Work:

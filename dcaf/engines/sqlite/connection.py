@@ -20,6 +20,7 @@ from dcaf.engines.evaluation import exists
 from dcaf.engines.sqlite.errors import NEWER
 from dcaf.engines.sqlite.file import HAS_FLOCK
 from dcaf.engines.sqlite.tables import TableSql, join_rows
+from dcaf.engines.sqlite.words import WordsSql
 from dcaf.engines.sqlite.worker import Calls
 from dcaf.engines.transactions import Record, Row, Table
 
@@ -158,6 +159,10 @@ class Connection(ABC):
         if found and ("key" not in found or any(found.get(name, kind) != kind for name, kind in kinds.items())):
             raise EngineError(f"The database has another table called {table.name}: name another file.")
         return set(found)
+
+    def has_words(self, words: WordsSql) -> bool:
+        """Whether the file has the index of a searchable table."""
+        return bool(self.database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (words.name,)).fetchone())
 
 
 def identify(path: Path) -> tuple[int, int] | None:

@@ -28,7 +28,8 @@ import anyio.to_thread
 
 from dcaf.core.arguments import require, require_clock
 from dcaf.core.errors import ConfigurationError, EngineError
-from dcaf.engines.base import Durability, Health, SyncEngine, Tables, check_scan, require_promise
+from dcaf.engines.base import Durability, Health, Tables, check_scan, require_promise
+from dcaf.engines.searching import Search, SyncSearchEngine, check_search
 from dcaf.engines.sqlite import calls as work
 from dcaf.engines.sqlite.connection import VERSION, Settings
 from dcaf.engines.sqlite.errors import NEWER, describe, is_busy
@@ -36,7 +37,7 @@ from dcaf.engines.sqlite.file import check_place, read_mountinfo
 from dcaf.engines.sqlite.reader import Reader
 from dcaf.engines.sqlite.worker import CLOSED, Job, Pause, Worker
 from dcaf.engines.sqlite.writer import Writer
-from dcaf.engines.transactions import Outcome, Row, Table, Transaction, check_transaction
+from dcaf.engines.transactions import Outcome, Page, Row, Table, Transaction, check_transaction
 
 TIMEOUT: Final = timedelta(seconds=1)
 """How long a call waits until it begins. A turn that cannot be checked in this time is answered with a 503."""
@@ -89,7 +90,7 @@ class SqliteEngine:
         probe(found)
         self.url: str = f"sqlite:///{found}"
         self._calls = _Calls(Settings(found, require_clock("clock=", clock), timeout_s, durability))
-        self.sync: SyncEngine = _Sync(self._calls)
+        self.sync: SyncSearchEngine = _Sync(self._calls)
 
     def __repr__(self) -> str:
         return f"SqliteEngine({self.url!r})"
@@ -117,6 +118,11 @@ class SqliteEngine:
             dropped, after = await worker.wait_async(job)
             count += dropped
         return count
+
+    async def search(self, wanted: Search) -> Page:
+        worker, job = self._calls.plan_search(wanted)
+        page: Page = await worker.wait_async(job)
+        return page
 
     async def check(self) -> Health:
         began = time.perf_counter()
@@ -155,6 +161,11 @@ class _Sync:
             count += dropped
         return count
 
+    def search(self, wanted: Search) -> Page:
+        worker, job = self._calls.plan_search(wanted)
+        page: Page = worker.wait(job)
+        return page
+
     def check(self) -> Health:
         began = time.perf_counter()
         worker, job = self._calls.plan_check()
@@ -188,6 +199,11 @@ class _Calls:
         self.tables.require(table)
         check_scan(table, equal, limit, after)
         return self._reading(), Job(work.scan(table, equal, after, limit), writes=False)
+
+    def plan_search(self, wanted: Search) -> tuple[Worker, Job]:
+        check_search(wanted)
+        self.tables.require(wanted.table)
+        return self._reading(), Job(work.search(wanted), writes=False)
 
     def plan_purge(self, table: Table, after: bytes) -> tuple[Worker, Job]:
         self.tables.require(table)

@@ -53,7 +53,7 @@ class Reader(Connection):
     def require(self, table: Table) -> TableSql:
         if table.name not in self._checked:
             sql = TableSql(table)
-            if sql.find_missing(self.find_columns(table)):
+            if sql.find_missing(self.find_columns(table)) or not (sql.words is None or self.has_words(sql.words)):
                 raise _NotMade
             self._sql[table.name] = sql
             self._checked.add(table.name)

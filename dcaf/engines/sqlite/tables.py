@@ -19,6 +19,7 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final
 
+from dcaf.engines.sqlite.words import DOCUMENT, WordsSql
 from dcaf.engines.transactions import EXPIRES, Row, Table, Value
 
 read_key: Final[Callable[[Sequence[Any]], bytes]] = itemgetter(-1)
@@ -40,6 +41,7 @@ class TableSql:
         scan: Rows of any indexed value, as ``build_page`` reads them. Takes a key, now, and a limit.
         scan_equal: Rows of one indexed value. Takes it, a key, now, and a limit; empty without an indexed column.
         ranges: Whether backwards -> rows between two keys. Takes them, now, and a limit.
+        words: What finds its rows by their words; None for a table that is not searchable, or where SQLite has no FTS5.
         look_on: The keys after one, and whether each has expired. Takes now, a key, and a limit; empty where none expires.
     """
 
@@ -49,9 +51,10 @@ class TableSql:
         name, columns = f'"{table.name}"', ", ".join(f'"{column}"' for column in table.columns)
         kinds = {column: "INTEGER" if kind is int else "BLOB" for column, kind in table.columns.items()}
         declared = "".join(f', "{column}" {kind}' for column, kind in kinds.items())
-        self.make: list[str] = [
-            f'CREATE TABLE {name} ("key" BLOB PRIMARY KEY NOT NULL{declared}){"" if table.large else " WITHOUT ROWID"}'
-        ]
+        self.words: WordsSql | None = None if table.searchable is None else WordsSql(table)
+        key = '"key" BLOB PRIMARY KEY NOT NULL' if self.words is None else f'{DOCUMENT}, "key" BLOB UNIQUE NOT NULL'
+        has_rowid = table.large or self.words is not None
+        self.make: list[str] = [f"CREATE TABLE {name} ({key}{declared}){'' if has_rowid else ' WITHOUT ROWID'}"]
         if table.indexed is not None:
             # Most rows of many tables have nothing there: these cost the index nothing.
             where = f'("{table.indexed}", "key") WHERE "{table.indexed}" IS NOT NULL'

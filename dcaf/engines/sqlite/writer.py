@@ -12,7 +12,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from dcaf.engines.sqlite.connection import VERSION, Connection, Settings
 from dcaf.engines.sqlite.errors import GONE, NO_WAL, UNTOLD, build_error, describe, find_code, is_busy
 from dcaf.engines.sqlite.file import FileLock
 from dcaf.engines.sqlite.tables import TableSql
+from dcaf.engines.sqlite.words import WordsSql
 from dcaf.engines.sqlite.worker import Calls, Job
 from dcaf.engines.transactions import EXPIRES, Record, Row, Table
 
@@ -103,6 +104,11 @@ class Writer(Connection):
 
     def _write_row(self, record: Record, before: Row | None, row: Row | None) -> None:
         sql = self.require(record.table)
+        words = nullcontext() if sql.words is None else sql.words.changing(self.database, record.key, before, row)
+        with words:
+            self._write_columns(sql, record, before, row)
+
+    def _write_columns(self, sql: TableSql, record: Record, before: Row | None, row: Row | None) -> None:
         if row is None:
             self.database.execute(sql.delete, (record.key,))
         elif before is None:
@@ -230,7 +236,15 @@ class Writer(Connection):
             self.database.execute(statement)
         if statements:
             self.database.execute(f"PRAGMA user_version = {VERSION}")
+        if sql.words is not None and not self.has_words(sql.words):
+            self._make_words(sql, sql.words)
         self._sql[table.name] = sql
+
+    def _make_words(self, sql: TableSql, words: WordsSql) -> None:
+        if self.database.execute("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'").fetchone():
+            self.database.execute(words.make)
+        else:
+            sql.words = None
 
 
 def sync(path: Path) -> None:

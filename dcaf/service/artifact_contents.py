@@ -1,0 +1,211 @@
+"""The bytes of artifacts as objects: cut into parts of one size, written, read, dropped.
+
+    <random, of the application in its engine>/<digest of the owner>/<rest of the key of the version's row>/<number of the part>
+
+So no name of an artifact, a user or a session is in a path; what the objects of a version are called follows from the key of its
+row, and the other way round; and two databases that share a bucket never have a path in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, cast
+
+from dcaf.core.errors import EngineError, SessionValueError
+from dcaf.engines import Exists, Not, Put, Record, Row, Transaction
+from dcaf.service.artifact_store import ArtifactStore
+from dcaf.service.plans import Plan
+from dcaf.service.tables import ARTIFACTS, DIGEST_BYTES, find_app
+
+ROOT: Final = b"root"
+ROOT_BYTES: Final = 16
+
+NOT_WHOLE: Final = "An artifact is not whole: its store does not have the bytes that were saved."
+TOO_LARGE: Final = "An artifact has more than the {:,} bytes that it may have. Nothing was saved."
+
+
+class Files:
+    """The bytes of all artifacts of an application.
+
+    Args:
+        store: Where they are.
+        app: The application.
+        partitions: Of the engine.
+        random: So many random bytes.
+
+    Attributes:
+        store, partitions, random: As above.
+        app: The digest of the application.
+    """
+
+    def __init__(self, store: ArtifactStore, app: str, partitions: int, random: Callable[[int], bytes]) -> None:
+        self.store: ArtifactStore = store
+        self.partitions: int = partitions
+        self.random: Callable[[int], bytes] = random
+        self.app, self._partition = find_app(app, partitions)
+        self._root: str | None = None
+
+    @property
+    def objects(self) -> Any:
+        """The store's objects."""
+        return self.store._objects
+
+    def find_root(self) -> Plan[str]:
+        """What all paths begin with. It is made up once, and kept in the engine."""
+        record = Record(ARTIFACTS, self.app + ROOT, self._partition)
+        while self._root is None:
+            outcome = yield Transaction(
+                [record], when=Not(Exists(record)), writes=[Put(record, {"generation": self.random(ROOT_BYTES)})]
+            )
+            if (row := outcome.rows[0]) is not None:
+                self._root = cast("bytes", row["generation"]).hex()
+        return self._root
+
+
+def path_of(root: str, key: bytes) -> str:
+    """Where the objects of a version lie."""
+    return f"{root}/{key[:DIGEST_BYTES].hex()}/{key[DIGEST_BYTES:].hex()}"
+
+
+def key_of(path: str) -> bytes:
+    """The key of the row of the version that an object is of."""
+    _, owner, rest, _ = path.split("/")[-4:]
+    return bytes.fromhex(owner + rest)
+
+
+class Writer:
+    """Cuts what is saved into parts, and writes them.
+
+    Args:
+        store: Where to.
+        path: Where the version lies.
+
+    Attributes:
+        path: As above. It may be changed as long as nothing was written.
+        size: How many bytes it was given.
+    """
+
+    def __init__(self, store: ArtifactStore, path: str) -> None:
+        self.path: str = path
+        self.size: int = 0
+        self._store = store
+        self._objects: Any = store._objects
+        self._held = bytearray()
+        self._number = 0
+
+    def cut(self, chunk: bytes | bytearray | memoryview) -> Iterator[bytes]:
+        """The parts that are full with a chunk. What came last is held back, since it may be the last.
+
+        Raises:
+            SessionValueError: The artifact is too large.
+        """
+        self.size += len(chunk)
+        if self.size > self._store.limit_bytes:
+            raise SessionValueError(TOO_LARGE.format(self._store.limit_bytes))
+        view, part_bytes = memoryview(chunk), self._store.part_bytes
+        while len(self._held) + len(view) > part_bytes:
+            room = part_bytes - len(self._held)
+            self._held += view[:room]
+            view = view[room:]
+            yield bytes(self._held)
+            self._held.clear()
+        self._held += view
+
+    def take_rest(self) -> bytes:
+        """The last part, which was held back; nothing for an artifact without bytes."""
+        return bytes(self._held)
+
+    def write(self, part: bytes, *, is_last: bool) -> bool:
+        """Write the next part; False where there is a first part already, which stays as it is.
+
+        Raises:
+            EngineError: The store failed.
+        """
+        data = pack_part(self.path, self._number, part, is_last=is_last)
+        path = path_of_part(self.path, self._number)
+        if self._number:
+            self._objects.put(path, data)
+        elif not self._objects.create(path, data):
+            return False
+        self._number += 1
+        return True
+
+    def settle(self) -> None:
+        """Have what was written survive a power cut."""
+        self._objects.settle(self.path)
+
+
+def count_parts(row: Row) -> int:
+    """In how many objects a version lies that was saved to its end."""
+    return -(-cast("int", row["size"]) // cast("int", row["part_bytes"]))
+
+
+def read_part(objects: Any, path: str, row: Row, number: int) -> bytes | None:
+    """A part of a version; None where it is not there.
+
+    Args:
+        objects: Where the objects are.
+        path: Where the version lies.
+        row: Its row.
+        number: Of the part: the first is 0.
+
+    Raises:
+        EngineError: It has not the bytes that were saved, or the store failed.
+    """
+    is_last = number == count_parts(row) - 1
+    data = objects.get(path_of_part(path, number))
+    if data is None:
+        return None
+    part = unpack_part(path, number, data, is_last=is_last)
+    size, part_bytes = cast("int", row["size"]), cast("int", row["part_bytes"])
+    if len(part) != min(part_bytes, size - number * part_bytes):
+        raise EngineError(NOT_WHOLE)
+    return part
+
+
+def copy_parts(objects: Any, path: str, row: Row, target: str) -> None:
+    """Write the objects of a version once more.
+
+    Raises:
+        EngineError: They are not there, or not whole, or the store failed.
+    """
+    count = count_parts(row)
+    for number in range(count):
+        part = read_part(objects, path, row, number)
+        if part is None:
+            raise EngineError(NOT_WHOLE)
+        objects.put(path_of_part(target, number), pack_part(target, number, part, is_last=number == count - 1))
+    objects.settle(target)
+
+
+def drop_parts(objects: Any, path: str, row: Row | None) -> None:
+    """Drop the objects of a version.
+
+    Args:
+        objects: Where they are.
+        path: Where the version lies.
+        row: Its row, where it was saved to its end; None where nobody knows how many objects there are.
+
+    Raises:
+        EngineError: The store failed; some may be gone.
+    """
+    if row is not None:
+        objects.delete([path_of_part(path, number) for number in range(count_parts(row))])
+        return
+    for paths in objects.list_paths(path):
+        objects.delete(paths)
+
+
+def path_of_part(path: str, number: int) -> str:
+    """Where a part of a version lies."""
+    return f"{path}/{number:08x}"
+
+
+def pack_part(path: str, number: int, part: bytes, *, is_last: bool) -> bytes:  # noqa: ARG001 - what a seal is bound to
+    """A part as its object has it."""
+    return part
+
+
+def unpack_part(path: str, number: int, data: bytes, *, is_last: bool) -> bytes:  # noqa: ARG001 - what a seal is bound to
+    """A part from its object."""
+    return data

@@ -1,0 +1,100 @@
+"""Programs that save artifacts beside a test: ``python -m tests.service.artifact_processes NAME DATABASE STORE ...``."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from dcaf.engines import SqliteEngine
+from dcaf.service import ArtifactStore, SessionService, SyncArtifacts, artifact_rows
+from tests.service.artifact_places import open_bucket
+
+ROOT: Final = Path(__file__).parents[2]
+MIB: Final = 1024 * 1024
+
+
+def start(program: Callable[..., None], database: Path, place: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start a program of this module.
+
+    Args:
+        program: Which.
+        database: The file of the engine.
+        place: A url, or ``s3 PORT BUCKET``.
+        arguments: What else it takes.
+    """
+    command = [sys.executable, "-m", "tests.service.artifact_processes", program.__name__, str(database), place]
+    return subprocess.Popen([*command, *map(str, arguments)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def open_artifacts(database: str, place: str) -> SyncArtifacts:
+    """The artifacts of the session v of p."""
+    kind, *rest = place.split()
+    store: Any = open_bucket(rest[1], int(rest[0])) if kind == "s3" else place
+    return SessionService(SqliteEngine(database), app="clinic", artifacts=ArtifactStore(store)).sync.artifacts(user="p", id="v")
+
+
+def save_many(artifacts: SyncArtifacts, who: str, number: str) -> None:
+    """As soon as the parent says so, save so many versions of one name, and say the number of each."""
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for at in range(int(number)):
+        print(artifacts.save("log", f"{who} {at}"), flush=True)
+
+
+def save_many_at_once(artifacts: SyncArtifacts, who: str, number: str) -> None:
+    """The same by writers who do not look whether somebody else was first."""
+    setattr(artifact_rows, "_is_same", lambda *_: [])  # noqa: B010
+    setattr(artifact_rows, "join", lambda conditions: conditions[0])  # noqa: B010
+    save_many(artifacts, who, number)
+
+
+def save_until_killed(artifacts: SyncArtifacts) -> None:
+    """Save half of an artifact, say so, and wait."""
+
+    def pieces() -> Iterator[bytes]:
+        yield bytes(9 * MIB)
+        os.write(1, b"half\n")
+        time.sleep(600)
+
+    artifacts.save("half", pieces())
+
+
+def stream(artifacts: SyncArtifacts, mib: str) -> None:
+    """Save and read so many MiB, piece by piece, and say by how many MiB the memory has grown with it."""
+    _stream(artifacts, 16)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    _stream(artifacts, int(mib))
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def load_whole(artifacts: SyncArtifacts, mib: str) -> None:
+    """The same, with all of it in memory."""
+    _stream(artifacts, 16)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    _stream(artifacts, int(mib))
+    found = artifacts.load("large")
+    assert found is not None
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def _stream(artifacts: SyncArtifacts, mib: int) -> None:
+    piece = bytes(range(256)) * 4096
+    version = artifacts.save("large", (piece for _ in range(mib)))
+    found = artifacts.open("large", version)
+    assert found is not None
+    size = 0
+    for part in found:
+        assert part[:256] == piece[:256]
+        size += len(part)
+    assert size == mib * MIB
+
+
+if __name__ == "__main__":
+    name, database, place, *rest = sys.argv[1:]
+    globals()[name](open_artifacts(database, place), *rest)
