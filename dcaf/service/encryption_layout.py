@@ -65,8 +65,8 @@ NO_DOCUMENTS: Final = (
     "Keep them in a service of another app= without encrypt=."
 )
 NO_FILES: Final = (
-    "Files are not kept where a service encrypts: their bytes lie in another store, and nothing encrypts them. Leave out artifacts=,"
-    " or keep them in a service of another app= without encrypt=."
+    "Files are not kept where a service encrypts: their bytes lie in another store, and nothing encrypts them. Leave out "
+    "artifacts=, or keep them in a service of another app= without encrypt=."
 )
 APART: Final = "The columns {} of {} are encrypted together, so a write has all of them or none."
 
