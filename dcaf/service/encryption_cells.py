@@ -27,6 +27,7 @@ from dcaf.core.encryption import NONCE_BYTES, TAG_BYTES, EncryptedSuite, derive_
 from dcaf.core.errors import SealedRowError
 from dcaf.core.importing import extra
 from dcaf.core.keys import KID, Key, Keyring
+from dcaf.service.encryption_layout import begin_place
 
 with extra("Encryption", "dcaf[crypto]"):
     from cryptography.exceptions import InvalidTag
@@ -81,6 +82,7 @@ class Cells:
         self._start = VERSION + mark
         self._randomness = randomness
         self._half: _Half | None = None
+        self._last: _Half | None = None
         self._left = 0
 
     def seal(self, place: bytes, plain: bytes) -> bytes:
@@ -95,16 +97,13 @@ class Cells:
         Raises:
             SealedRowError: It was not written there, or its key is not in the ring.
         """
-        if not self.is_ours(cell):
-            raise SealedRowError(NOT_SEALED.format(table_of(place)))
-        kid = kid_of(cell)
-        key = self._keys.find(kid)
-        if key is None:
-            raise SealedRowError((UNKNOWN_KEY if KID.fullmatch(kid) else MOVED).format(table_of(place), kid))
-        end = BEFORE_KID + len(kid)
-        half, rest = cell[end : end + HALF_BYTES], cell[end + HALF_BYTES : end + NONCE_BYTES]
+        last = self._last
+        if last is None or not cell.startswith(last.head) or self._keys.find(last.key.kid) is not last.key:
+            last = self._last = self._find_half(place, cell)
+        start = len(last.head)
+        end = start + HALF_BYTES
         try:
-            return derive_cipher(self._secret(key), half).decrypt(rest, memoryview(cell)[end + NONCE_BYTES :], cell[:end] + place)
+            return last.cipher.decrypt(cell[start:end], memoryview(cell)[end:], last.head[:-HALF_BYTES] + place)
         except (InvalidTag, ValueError):
             raise SealedRowError(MOVED.format(table_of(place))) from None
 
@@ -115,6 +114,21 @@ class Cells:
     def is_current(self, cell: bytes) -> bool:
         """Whether it is encrypted under the key that encrypts now."""
         return self.is_ours(cell) and kid_of(cell) == self._signer().kid
+
+    def _find_half(self, place: bytes, cell: bytes) -> _Half:
+        """What a cell has in common with others of the process that wrote it: mostly that of the last one that was opened.
+
+        Raises:
+            SealedRowError: It is no cell of this application, or its key is not in the ring.
+        """
+        if not self.is_ours(cell):
+            raise SealedRowError(NOT_SEALED.format(table_of(place)))
+        kid = kid_of(cell)
+        key = self._keys.find(kid)
+        if key is None:
+            raise SealedRowError((UNKNOWN_KEY if KID.fullmatch(kid) else MOVED).format(table_of(place), kid))
+        head = cell[: BEFORE_KID + len(kid) + HALF_BYTES]
+        return _Half(key, head, derive_cipher(self._secret(key), head[-HALF_BYTES:]))
 
     def _begin(self) -> tuple[bytes, AESGCM]:
         key, half = self._signer(), self._half
@@ -135,8 +149,8 @@ class Cells:
 
 
 def place_of(table: str, key: bytes, column: str) -> bytes:
-    """What a cell is bound to. Names of tables and columns have no NUL character."""
-    return b"\0".join((table.encode(), column.encode(), key))
+    """What a cell is bound to."""
+    return begin_place(table, column) + key
 
 
 def table_of(place: bytes) -> str:

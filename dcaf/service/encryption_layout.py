@@ -86,6 +86,7 @@ class Layout:
         inside: The columns that are encrypted.
         plain: The others.
         empty: The columns that are encrypted, each without a value.
+        openings: Of each column in the database that is encrypted: its name, what its places begin with, and what is in it.
     """
 
     table: Table
@@ -97,7 +98,8 @@ class Layout:
     sealed: Table = field(init=False)
     inside: frozenset[str] = field(init=False)
     plain: tuple[str, ...] = field(init=False)
-    empty: Mapping[str, None] = field(init=False, hash=False)
+    empty: dict[str, bytes | int | None] = field(init=False, hash=False)
+    openings: tuple[tuple[str, bytes, tuple[str, ...]], ...] = field(init=False)
 
     def __post_init__(self) -> None:
         inside = frozenset(name for names in self.cells.values() for name in names)
@@ -109,6 +111,8 @@ class Layout:
         object.__setattr__(self, "inside", inside)
         object.__setattr__(self, "plain", tuple(name for name in self.table.columns if name not in inside))
         object.__setattr__(self, "empty", dict.fromkeys(inside))
+        openings = tuple((column, begin_place(name, column), names) for column, names in self.cells.items())
+        object.__setattr__(self, "openings", openings)
 
     def start_of_name(self, key: bytes) -> int | None:
         """Where in a key of the service's the name begins; None where it has none."""
@@ -123,6 +127,11 @@ class Layout:
         start = self.start_of_name(key)
         name = None if start is None else row["name"]
         return key if start is None or not isinstance(name, bytes) else key[:start] + pack_name(name.decode())
+
+
+def begin_place(table: str, column: str) -> bytes:
+    """What the places of a column begin with; the key of a row comes behind it. Names have no NUL character."""
+    return b"\0".join((table.encode(), column.encode(), b""))
 
 
 def name_row(app: str, partition: int) -> Record:

@@ -32,7 +32,7 @@ from dcaf.engines import (
     Transaction,
     Write,
 )
-from dcaf.service.encryption_cells import Cells, place_of
+from dcaf.service.encryption_cells import Cells
 from dcaf.service.encryption_layout import LAYOUTS, TAG, Layout, check_cells, name_row, pack, unpack
 from dcaf.service.encryption_names import Names, open_names
 from dcaf.service.tables import Columns, find_app
@@ -122,13 +122,14 @@ class Rows:
             SealedRowError: One cannot be opened.
         """
         opened: list[tuple[bytes, Row]] = []
+        show, has_names = self._names.show, layout.find_name is not None
         for hidden, row in found:
-            key = self._names.show(layout, hidden)
+            key = show(layout, hidden)
             if is_everybodys and self._is_anothers(layout, row):
                 opened.append((key, {**_copy(layout, row), "id": ANOTHERS}))
                 continue
             plain = self._open_row(layout, hidden, row)
-            opened.append((layout.restore_name(key, plain), plain))
+            opened.append((layout.restore_name(key, plain) if has_names else key, plain))
         return opened
 
     def _hide_range(self, wanted: Range) -> Range:
@@ -164,11 +165,10 @@ class Rows:
 
     def _seal_values(self, layout: Layout, write: Put, hidden: Record) -> Columns:
         sealed: Columns = {name: value for name, value in write.values.items() if name not in layout.inside}
-        for column, names in layout.cells.items():
+        for column, start, names in layout.openings:
             if check_cells(layout, column, write.values):
                 plain = pack([_value(write, name) for name in names])
-                place = place_of(layout.sealed.name, hidden.key, column)
-                sealed[column] = None if plain is None else self.cells.seal(place, plain)
+                sealed[column] = None if plain is None else self.cells.seal(start + hidden.key, plain)
         if layout.compared is not None and layout.compared in write.values and layout.has_tag(write.record.key):
             sealed[TAG] = self._names.tag(layout, write.record.key, _value(write, layout.compared))
         return sealed
@@ -190,11 +190,14 @@ class Rows:
 
     def _open_row(self, layout: Layout, hidden: bytes, row: Row) -> Row:
         opened = _copy(layout, row)
-        for column, names in layout.cells.items():
+        for column, start, names in layout.openings:
             cell = row[column]
             if isinstance(cell, bytes):
-                plain = self.cells.open(place_of(layout.sealed.name, hidden, column), cell)
-                opened.update(zip(names, unpack(plain, len(names)), strict=True))
+                plain = self.cells.open(start + hidden, cell)
+                if len(names) == 1:
+                    opened[column] = plain
+                else:
+                    opened.update(zip(names, unpack(plain, len(names)), strict=True))
         return opened
 
     def _is_anothers(self, layout: Layout, row: Row) -> bool:
@@ -207,7 +210,7 @@ __all__ = ["Rows", "open_names"]
 
 def _copy(layout: Layout, row: Row) -> dict[str, bytes | int | None]:
     """A row of the service's without what is encrypted."""
-    return {**layout.empty, **{name: row[name] for name in layout.plain}}
+    return layout.empty | {name: row[name] for name in layout.plain}
 
 
 def _value(write: Put, column: str) -> bytes | None:

@@ -31,8 +31,8 @@ from dcaf.core.keys import LiveKeyring
 from dcaf.engines import Delete, MemoryEngine, Put, Record, Row, Table, Transaction
 from dcaf.ledger import Ledger
 from dcaf.service import EncryptedEngine, SessionService
-from dcaf.service import encryption_rows as encrypting
 from dcaf.service.encryption import find_sealed
+from dcaf.service.encryption_cells import Cells, table_of
 from dcaf.service.encryption_layout import LAYOUTS, NAMES, Layout
 from dcaf.service.tables import MESSAGES, SESSIONS, STATE, Owner
 from dcaf.testing import SessionClient
@@ -249,8 +249,9 @@ def test_rows_that_were_swapped_are_refused(memory: EncryptedPlace, name: str, c
 def test_control_a_cell_that_is_bound_to_its_table_alone_can_be_swapped(
     memory: EncryptedPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place_of = encrypting.place_of
-    monkeypatch.setattr(encrypting, "place_of", lambda table, _, column: place_of(table, b"", column))
+    opens, seals = Cells.open, Cells.seal
+    monkeypatch.setattr(Cells, "open", lambda self, place, cell: opens(self, table_of(place).encode(), cell))
+    monkeypatch.setattr(Cells, "seal", lambda self, place, plain: seals(self, table_of(place).encode(), plain))
     with pytest.raises(BaseException, match="DID NOT RAISE"):
         test_rows_that_were_swapped_are_refused(memory, MESSAGES.name, "data")
 
