@@ -27,6 +27,7 @@ from dcaf.core.arguments import items_of, require, require_function
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.keys import Keyring
 from dcaf.engines import Engine, Health, Outcome, Row, SyncEngine, Table, Transaction
+from dcaf.engines.base import check_scan
 from dcaf.engines.opening import require_engine
 from dcaf.ledger.tables import TABLES as LEDGER_TABLES
 from dcaf.service.encryption_layout import LAYOUTS, NAMES, Layout
@@ -44,7 +45,6 @@ NOT_ENCRYPTED: Final = (
 TWICE: Final = "The engine encrypts already. Give SessionService the one below it, or leave out encrypt=."
 NOT_DESCRIBED: Final = "The table {} cannot be kept encrypted: encryption_layout.py does not say what of it has to be."
 NO_TABLES: Final = "declare() takes several tables: engine.declare([Table(...), ...])."
-NO_EQUAL: Final = "What is encrypted is not found by equal=."
 
 
 class EncryptedEngine:
@@ -111,8 +111,8 @@ class EncryptedEngine:
     async def scan(
         self, table: Table, *, equal: bytes | None = None, after: bytes = b"", limit: int = 100
     ) -> Sequence[tuple[bytes, Row]]:
-        """As of an engine; what is encrypted is not found by ``equal=``."""
-        layout = _find_layout(table, equal)
+        """As of an engine."""
+        layout = _find_layout(table, equal, after, limit)
         if layout is None:
             return await self.below.scan(table, equal=equal, after=after, limit=limit)
         rows = self._rows or self._take(await run_async(self._open_names(), self.below))
@@ -129,14 +129,6 @@ class EncryptedEngine:
     async def aclose(self) -> None:
         """As of an engine."""
         await self.below.aclose()
-
-    def plan_reencryption(self) -> Plan[Reencrypted]:
-        """What encrypts everything anew that is not under the key that encrypts now; for the engine below."""
-        names = yield from self._open_names()
-        cells = self._take(names).cells
-        rotation = import_module("dcaf.service.encryption_rotation")
-        found: Reencrypted = yield from rotation.reencrypt(self.app, self.keys, cells, self.partitions)
-        return found
 
     def _open_names(self) -> Plan[Names]:
         return cast(
@@ -162,7 +154,7 @@ class _EncryptedRows:
     def scan(
         self, table: Table, *, equal: bytes | None = None, after: bytes = b"", limit: int = 100
     ) -> Sequence[tuple[bytes, Row]]:
-        layout = _find_layout(table, equal)
+        layout = _find_layout(table, equal, after, limit)
         if layout is None:
             return self._below.scan(table, equal=equal, after=after, limit=limit)
         rows = self._open_rows()
@@ -211,6 +203,14 @@ def require_encrypted(engine: Engine) -> EncryptedEngine:
     return engine
 
 
+def plan_reencryption(engine: EncryptedEngine) -> Plan[Reencrypted]:
+    """What encrypts everything anew that is not under the key that encrypts now; for the engine below."""
+    cells = engine._take((yield from engine._open_names())).cells
+    rotation = import_module("dcaf.service.encryption_rotation")
+    found: Reencrypted = yield from rotation.reencrypt(engine.app, engine.keys, cells, engine.partitions)
+    return found
+
+
 def find_sealed(table: Table) -> Table:
     """The table in the database that has the rows of a table.
 
@@ -225,16 +225,14 @@ def find_sealed(table: Table) -> Table:
     raise ConfigurationError(NOT_DESCRIBED.format(table.name))
 
 
-def _find_layout(table: Table, equal: bytes | None) -> Layout | None:
+def _find_layout(table: Table, equal: bytes | None, after: bytes, limit: int) -> Layout | None:
     """How a table is kept; None where it is kept as it is.
 
     Raises:
-        ConfigurationError: It is encrypted, and rows are to be found by a value.
+        ConfigurationError: It is none, or ``scan`` takes no such argument. No encrypted table has an indexed column.
     """
-    layout = LAYOUTS.get(require("scan()", table, Table, "a Table").name)
-    if layout is not None and equal is not None:
-        raise ConfigurationError(NO_EQUAL)
-    return layout
+    check_scan(table, equal, limit, after)
+    return LAYOUTS.get(table.name)
 
 
 def _load_work() -> ModuleType:

@@ -38,7 +38,7 @@ from dcaf.service.artifacts import Artifacts
 from dcaf.service.blocks import Imported
 from dcaf.service.calls import Calls, OnBusy
 from dcaf.service.checkpoints import Checkpoint
-from dcaf.service.encryption import EncryptedEngine, Reencrypted, require_encrypted
+from dcaf.service.encryption import EncryptedEngine, Reencrypted, plan_reencryption, require_encrypted
 from dcaf.service.encryption_guard import PlainEngine, below_of, guard
 from dcaf.service.encryption_layout import NO_FILES
 from dcaf.service.events import Event
@@ -627,7 +627,7 @@ class SessionService:
             EngineError: The engine failed. A part may be done; call again.
         """
         engine = require_encrypted(self._calls.engine)
-        return await run_async(engine.plan_reencryption(), engine.below)
+        return await run_async(plan_reencryption(engine), engine.below)
 
     def memory(self, *, user: str) -> UserMemory:
         """What a user remembers, outside of a turn.

@@ -13,7 +13,7 @@ from dcaf.service.artifacts import SyncArtifacts
 from dcaf.service.blocks import Imported
 from dcaf.service.calls import Calls
 from dcaf.service.checkpoints import Checkpoint
-from dcaf.service.encryption import Reencrypted, require_encrypted
+from dcaf.service.encryption import Reencrypted, plan_reencryption, require_encrypted
 from dcaf.service.events import Event
 from dcaf.service.exporting import stream
 from dcaf.service.history import HistoryPage
@@ -204,7 +204,7 @@ class SyncSessionService:
     def reencrypt(self) -> Reencrypted:
         """As of the service."""
         engine = require_encrypted(self._calls.engine)
-        return run(engine.plan_reencryption(), engine.below)
+        return run(plan_reencryption(engine), engine.below)
 
     def memory(self, *, user: str) -> SyncUserMemory:
         """As of the service."""

@@ -365,7 +365,7 @@ def test_what_a_turn_writes_meanwhile_is_not_undone(memory: EncryptedPlace) -> N
 
     for number in range(60):
         watched.before(number, write)
-    service = SessionService(watched, app="clinic", encrypt=MEANWHILE)  # type: ignore[arg-type]
+    service = SessionService(watched, app="clinic", encrypt=MEANWHILE)
     assert service.sync.reencrypt().rows > 10
     service.sync.reencrypt()
     kept = memory.open_service(AFTER).sync.get(user=USER, id=ID)
@@ -531,7 +531,9 @@ def test_a_session_of_another_service_on_the_same_rows_is_saved() -> None:
     session = one.sync.create(user="ada")
     session["a"] = 1
     other.sync.save(session)
-    assert one.sync.merge(user="ada", id=session.id, state={"b": 2}) is None
+    found = one.sync.get(user="ada", id=session.id)
+    assert found is not None
+    assert found.to_dict() == {"a": 1}
 
 
 def test_the_key_of_names_that_is_drawn_by_two_at_once_is_one(place: EncryptedPlace) -> None:

@@ -10,10 +10,10 @@ from uuid import uuid4
 import pytest
 
 from dcaf.core import ConfigurationError, SealedRowError
-from dcaf.service import EncryptedEngine, SessionService
+from dcaf.service import EncryptedEngine
 from dcaf.service.tables import Owner
 from tests.service import encrypted_places
-from tests.service.encrypted_places import BEFORE, NEW, SECRETS, EncryptedPlace, fill
+from tests.service.encrypted_places import AFTER, BEFORE, SECRETS, EncryptedPlace, fill
 from tests.service.kept_places import SHARED, find_kept_place
 
 
@@ -77,7 +77,7 @@ def test_no_log_no_repr_and_no_error_has_any_of_it(place: EncryptedPlace, caplog
         repr(engine.__dict__),
         repr(service.sync.reencrypt()),
     ]
-    for ring in (None, encrypted_places.Keyring(NEW)):
+    for ring in (None, AFTER):
         with pytest.raises((ConfigurationError, SealedRowError)) as refused:
             place.open_service(ring).sync.get(user=encrypted_places.WORD["user"], id=encrypted_places.WORD["session"])
         told.append(repr(refused.value))
@@ -88,4 +88,3 @@ def test_no_log_no_repr_and_no_error_has_any_of_it(place: EncryptedPlace, caplog
 
 def test_the_words_are_of_each_kind_that_a_service_is_told() -> None:
     assert len(set(SECRETS)) == len(SECRETS) == 24
-    assert SessionService

@@ -47,19 +47,22 @@ def is_whole(layout: Layout, key: bytes, end: int) -> bool:
 
 @st.composite
 def keys_of(draw: Any, layout: Layout, owners: list[bytes]) -> bytes:
-    owner = draw(st.sampled_from(owners))
-    session, number = draw(DIGESTS), pack_number(draw(NUMBERS))
+    owner: bytes = draw(st.sampled_from(owners))
+    session: bytes = draw(DIGESTS)
+    number = pack_number(draw(NUMBERS))
     if layout.is_list:
-        return owner + draw(st.sampled_from([b"", b"\xff"])) + number + session
+        mark: bytes = draw(st.sampled_from([b"", b"\xff"]))
+        return owner + mark + number + session
     name, table = pack_name(draw(NAME)), layout.table.name
     if table == "dcaf_kept_sessions":
         return owner + b"s" + session
     if layout.find_name is None:
         return owner + b"s" + session + number
     if table == "dcaf_kept_memory":
-        scope = draw(st.sampled_from([b"u", b"s" + session + b"s", b"s" + session + b"u"]))
-        return owner + scope + draw(st.sampled_from([b"h", b"g" + number + name]))
-    return owner + draw(st.sampled_from([b"s" + session, b"u", b""][: 3 if table == "dcaf_kept_state" else 1])) + name
+        scopes, ends = (b"u", b"s" + session + b"s", b"s" + session + b"u"), (b"h", b"g" + number + name)
+        return b"".join((owner, draw(st.sampled_from(scopes)), draw(st.sampled_from(ends))))
+    places = [b"s" + session, b"u", b""][: 3 if table == "dcaf_kept_state" else 1]
+    return b"".join((owner, draw(st.sampled_from(places)), name))
 
 
 def find(keys: list[bytes], wanted: Range) -> list[bytes]:
