@@ -32,6 +32,7 @@ from dcaf.engines import (
     Transaction,
     Write,
 )
+from dcaf.engines.transactions import check_transaction
 from dcaf.service.encryption_cells import Cells
 from dcaf.service.encryption_layout import LAYOUTS, TAG, Layout, check_cells, name_row, pack, unpack
 from dcaf.service.encryption_names import Names, open_names
@@ -60,6 +61,7 @@ class Rows:
     def __init__(self, names: Names, app: str, keys: Keyring, partitions: int, randomness: Callable[[int], bytes]) -> None:
         self._names = names
         self._app = app
+        self._partitions = partitions
         self._unmarked = set(range(partitions)) - {find_app(app, partitions)[1]}
         self.cells: Cells = Cells(keys, app, names.mark, randomness)
 
@@ -67,8 +69,9 @@ class Rows:
         """The transaction for the database.
 
         Raises:
-            ConfigurationError: It compares, or reads in an order, what is encrypted.
+            ConfigurationError: It is none, or compares, or reads in an order, what is encrypted.
         """
+        check_transaction(transaction, self._partitions)
         hidden: dict[Record, Record] = {record: self.hide(record) for record in transaction.records}
         when = transaction.when
         is_first = bool(transaction.writes) and transaction.partition in self._unmarked
