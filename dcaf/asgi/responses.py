@@ -370,7 +370,8 @@ def _is_due_by(turn: ASGITurn, carrier: Carrier) -> bool:
 
 
 async def _add_session(turn: ASGITurn, carrier: Carrier, headers: Raw) -> Raw:
-    is_changed, is_over = turn.is_changed, carrier.keeps and _is_empty(turn)
+    is_changed, gives_way = turn.is_changed, state_of(turn.session).resumed is not None
+    is_over = carrier.keeps and _is_empty(turn) and not gives_way
     if turn.is_unnamed:
         raise NotCarriedError(_describe_unnamed(turn, carrier))
 
@@ -379,9 +380,11 @@ async def _add_session(turn: ASGITurn, carrier: Carrier, headers: Raw) -> Raw:
             raise NotCarriedError(_describe_too_long(turn, carrier, len(token)))
 
     token = await turn.seal_token(check_length)
-    if is_over or state_of(turn.session).is_closed:
+    if is_over or (state_of(turn.session).is_closed and not gives_way):
         return carrier.clear(turn.scope, headers)
-    written = carrier.write(turn.scope, headers, token, life_s=turn.config.sealer.rest_s(turn.session))
+    sealer = turn.config.sealer
+    life_s = sealer.rest_of_token_s(token) if gives_way else sealer.rest_s(turn.session)
+    written = carrier.write(turn.scope, headers, token, life_s=life_s)
     return headers if written is None else written
 
 

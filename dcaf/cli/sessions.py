@@ -31,8 +31,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _add_looking(own: argparse._SubParsersAction[IdParser]) -> None:
-    listed = _add(own, "list", "list the sessions of a user, the newest first")
-    listed.add_argument("--user", required=True, metavar="USER", help="whose; - reads it from standard input")
+    listed = _add(own, "list", "list the sessions of a user, the newest first, or those of everybody")
+    listed.add_argument("--user", metavar="USER", help="whose; - reads it from standard input (default: all, in no order of time)")
     listed.add_argument("--limit", type=int, default=50, metavar="N", help="how many (default: 50)")
     listed.add_argument("--cursor", metavar="CURSOR", help="go on where another list ended")
     listed.add_argument("--all", action="store_true", help="list all of them")
@@ -78,6 +78,9 @@ def _add(commands: argparse._SubParsersAction[IdParser], name: str, says: str) -
     command.add_argument("--app", required=True, help="of which application, as SessionService(app=) has it")
     command.add_argument("--url", help="where the sessions are (default: what DB_CONNECTION_STRING or SESSION_STORAGE says)")
     command.add_argument("--encrypted", action="store_true", help="the service has encrypt=, with the keys in DCAF_KEYS")
+    command.add_argument(
+        "--artifacts", metavar="URL", help="where the bytes of artifacts are, as SessionService(artifacts=) has it"
+    )
     command.set_defaults(run=_run, act=name)
     return command
 

@@ -26,7 +26,7 @@ from dcaf.core.json_values import write
 from dcaf.core.keys import Keyring
 from dcaf.engines import Engine, Table
 from dcaf.engines.sqlite.engine import SqliteEngine
-from dcaf.service import HistoryPage, Imported, Kept, KeptSession, Message, SessionService
+from dcaf.service import HistoryPage, Imported, Kept, KeptSession, ListPage, Message, SessionService
 from dcaf.service.encryption import find_sealed
 from dcaf.service.lines import MOST_LINE_BYTES
 from dcaf.service.tables import SESSIONS
@@ -41,12 +41,16 @@ REENCRYPT: Final = "re-encrypt"
 
 ROW: Final = "{:24}  {:>8}  {:>8}  {:20}  {:20}  {}"
 HEADING: Final = ROW.format("id", "messages", "revision", "updated", "ends", "title")
+USER: Final = "{:24}  {}"
+NOBODY: Final = "-"
+"""What stands for the user of an anonymous session, which has none."""
 
 NO_SESSIONS: Final = "There are no sessions in {place}: a service makes them with its first turn. Is that the url of the service?"
 NO_ID: Final = "An anonymous session is found by its id alone: name it."
 WHICH: Final = "Name one session by --user and its id, or all that are idle by --idle alone."
 WRONG_TIME: Final = "--idle takes a time such as 30d, 12h, 90m or 30s."
 NOT_BOTH: Final = "With --all-users no id is named: all sessions are exported."
+NONE: Final = "No session is known in this application."
 NONE_OF_USER: Final = "No session of this user is known in this application."
 UNKNOWN: Final = "There is no such session of this user in this application."
 NOTHING: Final = "Nothing of this user is known in this application."
@@ -75,7 +79,8 @@ async def _act(options: argparse.Namespace) -> int:
     engine = open_database(options.url, PATIENCE)
     try:
         is_encrypted = options.encrypted or options.act == REENCRYPT
-        sessions = SessionService(engine, app=options.app, encrypt=Keyring.from_environment() if is_encrypted else None)
+        ring = Keyring.from_environment() if is_encrypted else None
+        sessions = SessionService(engine, app=options.app, artifacts=options.artifacts, encrypt=ring)
         if options.act not in MAKES:
             _require_sessions(engine, find_sealed(SESSIONS) if is_encrypted else SESSIONS)
         return await ACTS[options.act](sessions, options)
@@ -98,25 +103,32 @@ def _require_sessions(engine: Engine, table: Table) -> None:
 
 
 async def _list(sessions: SessionService, options: argparse.Namespace) -> int:
-    number, cursor = 0, options.cursor
+    number, cursor, is_of_all = 0, options.cursor, options.user is None
     while True:
-        page = await sessions.list(user=options.user, limit=options.limit, cursor=cursor, archived=options.archived)
+        page = await _read_page(sessions, options, cursor)
         if not options.json and number == 0 and page.items:
-            print(HEADING)
+            print(USER.format("user", HEADING) if is_of_all else HEADING)
         for kept in page.items:
-            print(json.dumps(_describe(kept)) if options.json else _draw_row(_describe(kept)))
+            print(json.dumps(_describe(kept, has_user=is_of_all)) if options.json else _draw_kept(kept, has_user=is_of_all))
         number, cursor = number + len(page.items), page.cursor
         if cursor is None or not options.all:
             break
-    if not options.json:
-        print(f"{count(number, 'session')}." if number else NONE_OF_USER)
+    if not options.json and (number or cursor is None):
+        print(f"{count(number, 'session')}." if number else NONE if is_of_all else NONE_OF_USER)
     if cursor is not None:
         sys.stderr.write(f"There are more: pass --all, or --cursor {cursor}\n")
     return 0
 
 
-def _describe(kept: Kept) -> dict[str, Any]:
-    return {
+async def _read_page(sessions: SessionService, options: argparse.Namespace, cursor: str | None) -> ListPage[Kept]:
+    if options.user is None:
+        return await sessions.list_all(limit=options.limit, cursor=cursor, archived=options.archived)
+    return await sessions.list(user=options.user, limit=options.limit, cursor=cursor, archived=options.archived)
+
+
+def _describe(kept: Kept, *, has_user: bool) -> dict[str, Any]:
+    user = {"user": kept.user} if has_user else {}
+    return user | {
         "id": kept.id,
         "messages": kept.messages,
         "revision": kept.revision,
@@ -124,6 +136,11 @@ def _describe(kept: Kept) -> dict[str, Any]:
         "ends": None if kept.ends_at is None else _text_of(kept.ends_at),
         "title": kept.title,
     }
+
+
+def _draw_kept(kept: Kept, *, has_user: bool) -> str:
+    row = _draw_row(_describe(kept, has_user=False))
+    return USER.format(NOBODY if kept.user is None else plain(kept.user), row) if has_user else row
 
 
 def _draw_row(described: dict[str, Any]) -> str:
@@ -282,7 +299,8 @@ async def _erase(sessions: SessionService, options: argparse.Namespace) -> int:
         print(json.dumps({"app": sessions.app, "erased": _text_of(datetime.now(UTC)), **erased._asdict()}))
     elif any(erased):
         shared = f"{count(erased.facts, 'fact')}, and {count(erased.shared, 'key')} that they shared"
-        print(f"Erased {count(erased.sessions, 'session')}, {shared}.")
+        files = f", {count(erased.artifacts, 'artifact')}" if erased.artifacts else ""
+        print(f"Erased {count(erased.sessions, 'session')}{files}, {shared}.")
     else:
         print(NOTHING)
     return 0 if any(erased) else 1

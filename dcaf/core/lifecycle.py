@@ -31,7 +31,7 @@ from dcaf.core.mapping import state_of
 from dcaf.core.sealer import Prepared, Sealer
 from dcaf.core.session import Session
 from dcaf.core.signing import Pieces
-from dcaf.core.slots import Closing
+from dcaf.core.slots import Closing, Resumed
 from dcaf.core.store import Lease, OpenRequest, SessionStore, ask, check_kept, check_lease, shared_of
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
@@ -92,6 +92,13 @@ class SessionTurn:
         if self.store is not None:
             await self.release()
             await self._take_lease(self.store, self.describe(claims))
+        try:
+            self._apply_lease(claims)
+        except BaseException:
+            await self.release()  # before the refusal goes out: its client may ask another worker at once
+            raise
+
+    def _apply_lease(self, claims: Claims | None) -> None:
         if claims is not None:
             check_kept(claims, self.lease)
         if self.lease is not None:
@@ -124,7 +131,7 @@ class SessionTurn:
         """Seal the session, and commit it where a store keeps it; returns the envelope, or the token alone.
 
         A session that the application has ended is ended, and the envelope is the wish for a new one. One that it rotates goes on
-        as another session, and is sealed as that.
+        as another session, and is sealed as that. One that it gives up for another stays as it was, and that other one is sealed.
 
         Args:
             ends_turn: As in ``Lease.commit``.
@@ -138,6 +145,8 @@ class SessionTurn:
             return self.sealer.pieces(self.session, self.binding)
         call = partial(self._seal_open, ends_turn=ends_turn, has_mirror=has_mirror, look=look)
         try:
+            if state.closing is not None and state.closing.resumed is not None:
+                return self._seal_resumed(state.closing, state.closing.resumed, has_mirror=has_mirror, look=look)
             if state.is_ending:
                 await run_shielded(self._end)
                 return (RESTART if has_mirror else NEW.encode(),)
@@ -155,6 +164,20 @@ class SessionTurn:
         token = self.sealer.token(self.session, self.binding)
         look(token)
         return (token,)
+
+    def _seal_resumed(self, closing: Closing, resumed: Resumed, *, has_mirror: bool, look: Callable[[bytes], None]) -> Pieces:
+        """Seal another session with the number that it has: the store knows it already, and learns nothing new."""
+        session, may_retry = self.sealer.restore(resumed), self.lease is not None and self.lease.may_retry
+        prepared = self.sealer.prepare(
+            session,
+            self.binding._replace(subject=closing.subject or self.binding.subject),
+            sequence=resumed.claims.seq,
+            has_mirror=has_mirror,
+            may_retry=may_retry,
+        )
+        look(prepared.sealed.token)
+        state_of(self.session).mark_closed()
+        return (prepared.sealed.envelope if has_mirror else prepared.sealed.token,)
 
     async def _end(self) -> None:
         """End the session at the store, in one step with the note of it; where the store does not, it can be written again."""

@@ -39,6 +39,7 @@ from dcaf.core.migrations import Import, Migrations
 from dcaf.core.rebasing import RebasableState
 from dcaf.core.session import Session
 from dcaf.core.signing import SIGNED, Opened, Pieces, Suite, check_text
+from dcaf.core.slots import Resumed
 from dcaf.core.state import Frozen, State
 from dcaf.core.store import FAILED, Lease, Sealed, shared_of
 
@@ -242,7 +243,9 @@ class Sealer:
         Args:
             session: One that ``start`` or ``open`` of this sealer made.
             lease: The lease.
-            is_in_doubt: Whether the store's state may have the changes already; then they are not laid over it once more.
+            is_in_doubt: Whether a commit of the changes has failed, so that the store's state may have them already. Where that has
+                the number of the last seal, it has not: they are laid over it. Else they are dropped, with what was added beside
+                the state, and not laid over it once more.
 
         Raises:
             SessionEnded: The state that the server keeps is of a schema that is not known here.
@@ -264,12 +267,23 @@ class Sealer:
             _check_written(State(payload), payload)
             payload, version = state.lay_under(payload), self._migrations.version
         if payload is not None and payload.data != state.arrived.data:
+            is_in_doubt = is_in_doubt and lease.revision != before.claims.seq
             if state.is_changed() and not is_in_doubt:
                 clashes = self.rebase(session, payload, version, lease.revision, shared=shared_of(lease))
             else:
+                state.journal = None if is_in_doubt else state.journal
                 state.refill(self._restore(payload, version, standing, shared_of(lease)))
         state.limit_bytes = self.most_state_bytes if lease.place is None else None
         return clashes
+
+    def restore(self, resumed: Resumed) -> Session:
+        """Make the session of what a server keeps, which no token seals here.
+
+        Raises:
+            SessionEnded, SessionUnavailable, SessionValueError: As ``resume``.
+        """
+        standing = Standing(resumed.claims)
+        return Session._over(self._restore(resumed.payload, resumed.version, standing, resumed.shared))
 
     def rebase(self, session: Session, newer: Payload, version: int, revision: int, *, shared: tuple[str, ...] = ()) -> list[str]:
         """Lay the changes of a turn over a newer state; returns the keys of which another turn's change was lost.

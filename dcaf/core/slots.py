@@ -17,7 +17,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dcaf.core.base64url import Payload
-from dcaf.core.claims import Standing
+from dcaf.core.claims import Claims, Standing
 from dcaf.core.errors import SessionValueError
 from dcaf.core.handles import Slot
 from dcaf.core.json_values import read, to_json, write
@@ -43,16 +43,37 @@ Lock: Final = type(RLock())
 """The class of a reentrant lock, because ``RLock`` itself is a function around it."""
 
 
+class Resumed(NamedTuple):
+    """A session that a server keeps, and of which a client gets the newest token once more.
+
+    Attributes:
+        claims: What its newest token says. Binding and times are those of the moment when it is sealed.
+        payload: Its state.
+        version: Of the state's schema.
+        shared: What the keys begin with that other sessions have, too.
+    """
+
+    claims: Claims
+    payload: Payload
+    version: int
+    shared: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return "Resumed(...)"
+
+
 class Closing(NamedTuple):
-    """What becomes of a session when it is sealed next: it ends, or goes on as another one.
+    """What becomes of a session when it is sealed next: it ends, or goes on as another one, or gives way to another one.
 
     Attributes:
         rotates: Whether it goes on, under a new id.
-        subject: Whom the new session is bound to; None for the same as before.
+        subject: Whom the new session, or that other one, is bound to; None for the same as before.
+        resumed: That other one; None for none.
     """
 
     rotates: bool
     subject: str | None = None
+    resumed: Resumed | None = None
 
 
 def count_bytes_at_most(key: str, data: bytes) -> int:

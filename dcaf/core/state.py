@@ -21,7 +21,7 @@ from dcaf.core.json_values import read, to_json, write, write_atom
 from dcaf.core.merging import EMPTY, CommutingChange, Increment, extend_list
 from dcaf.core.payload import lacks, members_of
 from dcaf.core.round_trip import is_same
-from dcaf.core.slots import RESERVED, TEMPORARY, Closing, Slots, check_key, count_bytes_at_most
+from dcaf.core.slots import RESERVED, TEMPORARY, Closing, Resumed, Slots, check_key, count_bytes_at_most
 
 __all__ = ["RESERVED", "TEMPORARY", "Frozen", "State"]
 
@@ -379,6 +379,11 @@ class State(Slots):
         """Whether the application has ended the session: it ends when it is sealed next, or did so."""
         return self.closing is not None and not self.closing.rotates
 
+    @property
+    def resumed(self) -> Resumed | None:
+        """The session of which the client gets the token in place of this one; None for none."""
+        return None if self.closing is None else self.closing.resumed
+
     def require_open(self) -> None:
         """Refuse what would be lost, because the turn is over or the session was ended.
 
@@ -407,6 +412,8 @@ class State(Slots):
 
     def _refuse_late(self, late: Callable[[], None]) -> NoReturn:
         late()
+        if self.resumed is not None:
+            raise SessionClosedError("The turn has given its session up for another one: nothing that is written to it is kept.")
         if self.is_ending:
             raise SessionClosedError("The session was ended by session.end(): nothing that is written to it now would be kept.")
         raise SessionClosedError(

@@ -6,6 +6,7 @@ import builtins
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 from dcaf.core.arguments import items_of, require, require_bool, require_function, require_random, require_text
@@ -24,6 +25,7 @@ from dcaf.core.settings import require_choice
 from dcaf.core.slots import RESERVED, TEMPORARY
 from dcaf.engines import Engine
 from dcaf.engines.memory import URL as MEMORY_URL
+from dcaf.service.all_users import list_all
 from dcaf.service.archiving import archive, archive_idle, restore
 from dcaf.service.artifact_contents import Files
 from dcaf.service.artifact_store import ArtifactStore
@@ -43,10 +45,10 @@ from dcaf.service.kept import About, Kept
 from dcaf.service.listing import ListPage, Wanted, list_sessions
 from dcaf.service.memory_plans import clear_memory, drop_hidden
 from dcaf.service.messages import Message, pack
-from dcaf.service.places import ARCHIVED, UNKNOWN, Place, require_name
+from dcaf.service.places import APP, ARCHIVED, UNKNOWN, USER, Place, require_name
 from dcaf.service.plans import Plan, Stream
 from dcaf.service.purging import Erased, Purged, erase, purge, purge_user
-from dcaf.service.reading import Read, read_session, read_shared
+from dcaf.service.reading import ALL_KEYS, Read, read_session, read_shared
 from dcaf.service.recent import Recent
 from dcaf.service.remembered import LONGEST_TTL, SHORTEST_TTL, MemoryScope
 from dcaf.service.requests import (
@@ -58,7 +60,8 @@ from dcaf.service.requests import (
 from dcaf.service.rewinding import fork, rewind, rewind_before, rewind_to_checkpoint
 from dcaf.service.search import FoundMessage, search_owner, search_session
 from dcaf.service.session import KeptSession, KeptState, make_session, state_of_kept
-from dcaf.service.tables import TABLES, Owner
+from dcaf.service.shared import pack_keys, read_keys, write_keys
+from dcaf.service.tables import TABLES, Owner, app_row, app_rows
 from dcaf.service.user_memory import UserMemory
 
 OnBusy: TypeAlias = Literal["reject", "merge"]
@@ -81,7 +84,7 @@ class Calls:
     """The calls of a service.
 
     Args:
-        engine, app, ttl, on_busy, randomness: As of ``SessionService``.
+        engine, app, ttl, on_busy, last, randomness: As of ``SessionService``.
         artifacts: Where the bytes of artifacts are; None where there are none.
 
     Raises:
@@ -91,6 +94,7 @@ class Calls:
         engine, app: As above.
         ttl_ms: For how long a session is kept, in milliseconds; None for ever.
         merges: Whether a turn is laid over one that was committed first.
+        last: How many of its newest messages a turn behind a middleware reads.
         files: The bytes of the application's artifacts; None where there are none.
     """
 
@@ -101,6 +105,7 @@ class Calls:
         *,
         ttl: timedelta | None,
         on_busy: OnBusy,
+        last: int,
         randomness: Callable[[int], bytes],
         artifacts: ArtifactStore | None = None,
     ) -> None:
@@ -109,6 +114,7 @@ class Calls:
             raise ConfigurationError("ttl= is a millisecond to a hundred years; None keeps sessions for ever.")
         self.ttl_ms: int | None = None if ttl is None else int(ttl / MILLISECOND)
         self.merges: bool = require_choice("on_busy", on_busy, ("reject", "merge")) == "merge"
+        self.last: int = require_last(last)
         self._randomness = require_function("randomness=", randomness)
         self._recent = Recent[Kept]()
         self._artifacts = artifacts
@@ -129,19 +135,20 @@ class Calls:
 
     def open(self, user: str | None, session_id: str | None, last: int) -> Plan[KeptSession]:
         """As ``SessionService.open``."""
-        place = self._place(user, session_id)
-        if not 0 <= require("last=", last, int, "a number of messages, 0 or more") <= MOST_LAST:
-            raise ConfigurationError(f"last= is 0 to {MOST_LAST} messages.")
+        place, last = self._place(user, session_id), require_last(last)
         return self._begin(place) if session_id is None else self._open(place, last)
 
     def get_or_create(self, user: str | None, session_id: str) -> Plan[KeptSession]:
         """As ``SessionService.get_or_create``."""
         return self._get_or_create(self._place(user, require_name("id=", session_id)))
 
-    def messages(self, user: str | None, session_id: str, limit: int, before: int | None, after: int | None) -> Plan[HistoryPage]:
+    def messages(
+        self, user: str | None, session_id: str, limit: int, *, before: int | None, after: int | None, since: datetime | None
+    ) -> Plan[HistoryPage]:
         """As ``SessionService.messages``."""
         place = self._place(user, require_name("id=", session_id))
-        return read_history(place, limit=limit, before=before, after=after)
+        since_ms = None if since is None else require_moment("since=", since)
+        return read_history(place, limit=limit, before=before, after=after, since_ms=since_ms)
 
     def list_events(
         self, user: str | None, session_id: str, limit: int, before: str | None, after: str | None
@@ -189,14 +196,33 @@ class Calls:
         values = {name: after for name, (_, after) in state_of(given).changed_values().items()}
         return merge_into(self._place(user, require_name("id=", session_id)), values)
 
+    def get_user_state(self, user: str) -> Plan[dict[str, Any]]:
+        """As ``SessionService.get_user_state``."""
+        return read_keys(self._owner(user).shared_rows(ALL_KEYS), USER)
+
+    def get_app_state(self) -> Plan[dict[str, Any]]:
+        """As ``SessionService.get_app_state``."""
+        return read_keys(app_rows(self.app, ALL_KEYS, partitions=self.engine.partitions), APP)
+
+    def merge_user_state(self, user: str, state: Mapping[str, Any]) -> Plan[None]:
+        """As ``SessionService.merge_user_state``."""
+        return write_keys(pack_keys(USER, state), self._owner(user).shared_row)
+
+    def merge_app_state(self, state: Mapping[str, Any]) -> Plan[None]:
+        """As ``SessionService.merge_app_state``."""
+        return write_keys(pack_keys(APP, state), partial(app_row, self.app, partitions=self.engine.partitions))
+
     def list(self, request: ListSessionsRequest) -> Plan[ListPage[Kept]]:
         """As ``SessionService.list``."""
         require_choice("order", request.order, ("newest", "oldest"))
-        labels = About.of(None, request.labels, None).labels
-        archived = require_bool("archived=", request.archived)
-        wanted = Wanted(self.app, self.engine.partitions, require_keys("state=", request.state), labels, archived)
-        owner = self._owner(request.user)
+        wanted, owner = self._wanted(request.state, request.labels, request.archived), self._owner(request.user)
         return list_sessions(owner, wanted, limit=request.limit, order=request.order, cursor=request.cursor)
+
+    def list_all(
+        self, limit: int, cursor: str | None, *, state: object, labels: Mapping[str, str] | None, archived: object
+    ) -> Plan[ListPage[Kept]]:
+        """As ``SessionService.list_all``."""
+        return list_all(self._wanted(state, labels, archived), limit=limit, cursor=cursor)
 
     def rewind(self, user: str | None, session_id: str, to: int | None, checkpoint: str | None, message: int | None) -> Plan[int]:
         """As ``SessionService.rewind``."""
@@ -244,7 +270,7 @@ class Calls:
 
     def purge(self, user: str | None, before: datetime | None) -> Plan[Purged]:
         """As ``SessionService.purge``."""
-        before_ms = NEVER if before is None else require_moment("before=", before)
+        before_ms = NEVER if before is None else max(NEVER, require_moment("before=", before))
         if user is None:
             return purge(self.app, self.engine.partitions, before_ms, self.files)
         return purge_user(self.app, self._owner(user), self.engine.partitions, before_ms, self.files)
@@ -280,6 +306,11 @@ class Calls:
 
     def _random(self, number: int) -> bytes:
         return require_random(self._randomness, number)
+
+    def _wanted(self, state: object, labels: Mapping[str, str] | None, archived: object) -> Wanted:
+        """Which sessions a list is to have, and what of their states."""
+        found, is_archived = About.of(None, labels, None).labels, require_bool("archived=", archived)
+        return Wanted(self.app, self.engine.partitions, require_keys("state=", state), found, is_archived)
 
     def _owner(self, user: str) -> Owner:
         return Owner(self.app, require_name("user=", user), partitions=self.engine.partitions)
@@ -385,6 +416,17 @@ class Calls:
         return Importer(self.app, self.engine.partitions, self._place, lambda: self._random(BIRTH_BYTES), replaces=replaces)
 
 
+def require_last(last: object) -> int:
+    """Require a number of newest messages to read.
+
+    Raises:
+        ConfigurationError: It is not 0 to 10,000.
+    """
+    if not 0 <= (found := require("last=", last, int, "a number of messages, 0 or more")) <= MOST_LAST:
+        raise ConfigurationError(f"last= is 0 to {MOST_LAST} messages.")
+    return found
+
+
 def require_keys(argument: str, keys: object) -> tuple[str, ...]:
     """Require some keys of states, each once, in their order.
 
@@ -409,4 +451,4 @@ def require_moment(argument: str, moment: object) -> int:
     found = require(argument, moment, datetime, "a datetime with a time zone, such as datetime.now(UTC) - timedelta(days=30)")
     if found.utcoffset() is None:
         raise ConfigurationError(f"{argument} takes a datetime with a time zone: datetime.now(UTC) - timedelta(days=30).")
-    return max(NEVER, (found - EPOCH) // MILLISECOND)
+    return (found - EPOCH) // MILLISECOND

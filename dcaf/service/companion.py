@@ -40,9 +40,6 @@ from dcaf.service.reading import gather, list_ranges, list_ranges_elsewhere, rea
 SERVER: Final = "server"
 """The claim ``at`` of a token whose state is kept here."""
 
-LAST: Final = 50
-"""How many of its newest messages a turn reads."""
-
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
 
 
@@ -64,7 +61,7 @@ class KeptCompanion(Companion):
         self._most_carried = most_carried
         self._place: Place = calls.place_of(request.binding.subject, request.session_id)
         self.reads: Sequence[Record] = [self._place.row]
-        self.ranges: Sequence[Range] = list_ranges(self._place, LAST)
+        self.ranges: Sequence[Range] = list_ranges(self._place, calls.last)
         self.elsewhere: Sequence[Range] = list_ranges_elsewhere(self._place)
         self._opening = Outcome(applied=True, rows=(None,), now_ms=0)
         self._base: dict[str, bytes] = {}
@@ -72,6 +69,10 @@ class KeptCompanion(Companion):
         self._stays_carried = False
         self._move: Move | None = None
         self._pending: tuple[Sealed, Change, Change] | None = None
+
+    def is_of(self, calls: Calls) -> bool:
+        """Whether it goes along with a turn of this service."""
+        return self._calls is calls
 
     @property
     def _turn(self) -> TurnJournal:
@@ -96,7 +97,7 @@ class KeptCompanion(Companion):
         Raises:
             SessionEnded: There is no such session, or it was closed, or archived.
         """
-        found, claims = await run_async(gather(self._place, LAST, self._opening), self._engine), self._request.claims
+        found, claims = await run_async(gather(self._place, self._calls.last, self._opening), self._engine), self._request.claims
         kept = Kept.of(found.row) if found.row is not None and found.is_kept else None
         if kept is None and claims is not None and claims.at is not None:
             raise SessionEnded(reason="gone")

@@ -3,7 +3,7 @@
     keys          owner, session and name are hidden
     values        are encrypted, each bound to its place
     comparisons   of an encrypted value are those of its tag
-    pages         have the service's keys again; where a page has all of its range, it is in the order of those
+    pages         have the service's keys again; those of names are in their order where a page has all of its range
 
 Rows of other tables, as a ledger has them, stay as they are. So no rule of a service, and none of a ledger, knows of any of it.
 """
@@ -187,7 +187,7 @@ class Rows:
         if layout is None:
             return page
         opened = self.open_found(layout, page, is_everybodys=wanted.end is None)
-        if len(opened) < wanted.limit and not layout.is_list:
+        if len(opened) < wanted.limit and layout.find_name is not None:
             opened.sort(key=_key_of, reverse=wanted.backwards)
         return opened
 

@@ -1,4 +1,4 @@
-"""What a turn adds to a kept session beside its state: messages, and what is to be remembered, documents; and what it has read.
+"""What a turn adds to a kept session beside its state: messages, facts and documents; and what it has read.
 
 >>> from dcaf.engines import MemoryEngine
 >>> from dcaf.service.kept import About, Kept

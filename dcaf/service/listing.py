@@ -89,6 +89,10 @@ class Wanted:
         """Whether a session has all of the labels."""
         return self.labels.items() <= kept.labels.items()
 
+    def has(self, kept: Kept) -> bool:
+        """Whether a session is wanted, of whatever list it is."""
+        return (kept.archived_at is not None) is self.archived and self.has_labels(kept)
+
 
 def list_sessions(owner: Owner, wanted: Wanted, *, limit: int, order: Order, cursor: str | None) -> Plan[ListPage[Kept]]:
     """A page of the sessions of a user, ordered by the minute in which their last committed turn began.
@@ -105,8 +109,7 @@ def list_sessions(owner: Owner, wanted: Wanted, *, limit: int, order: Order, cur
     Raises:
         ConfigurationError: The limit is not 1 to 1,000, or the cursor is another list's.
     """
-    if not 1 <= require("limit=", limit, int, "a number of sessions, 1 or more") <= MOST_LIMIT:
-        raise ConfigurationError(f"limit= is 1 to {MOST_LIMIT}.")
+    require_limit(limit)
     prefix = owner.list_key(archived=wanted.archived)
     at = None if cursor is None else read_cursor(cursor, prefix)
     return _list(owner, wanted, limit, at, backwards=order == "newest")
@@ -114,7 +117,7 @@ def list_sessions(owner: Owner, wanted: Wanted, *, limit: int, order: Order, cur
 
 def _list(owner: Owner, wanted: Wanted, limit: int, at: bytes | None, *, backwards: bool) -> Plan[ListPage[Kept]]:
     found: list[tuple[bytes, Kept]] = []
-    app = (yield from _read_app_state(wanted)) if wanted.app_keys else {}
+    app = (yield from read_app_state(wanted)) if wanted.app_keys else {}
     looked = 0
     while True:
         count = max(limit - len(found), LOOKED_AT_ONCE if wanted.labels else 0)
@@ -147,24 +150,25 @@ def _read_listed(owner: Owner, wanted: Wanted, rows: Page, app: Mapping[str, Any
     for part in (listed[first : first + at_once] for first in range(0, len(listed), at_once)):
         own = [owner.state_row(session_id, name) for _, session_id in part for name in wanted.own_keys]
         outcome = yield Transaction([*shared, *(owner.session_row(session_id) for _, session_id in part), *own])
-        ours = {**app, **_read_values(wanted.user_keys, outcome.rows)}
+        ours = {**app, **read_values(wanted.user_keys, outcome.rows)}
         states = iter(outcome.rows[len(shared) + len(part) :])
         for (key, _), row in zip(part, outcome.rows[len(shared) :], strict=False):
-            state = _read_values(wanted.own_keys, states)
+            state = read_values(wanted.own_keys, states)
             if row is not None and is_there(row, outcome.now_ms) and wanted.has_labels(kept := Kept.of(row)):
                 items.append((key, replace(kept, state={**state, **ours})))
     return items
 
 
-def _read_values(names: Sequence[str], rows: Iterable[Row | None]) -> dict[str, Any]:
+def read_values(names: Sequence[str], rows: Iterable[Row | None]) -> dict[str, Any]:
     """Key -> value, of as many rows as there are keys; absent ones are left out."""
     found = zip(names, rows, strict=False)  # the names come first, so that no row too many is taken
     return {name: read(data) for name, row in found if (data := value_of(row)) is not None}
 
 
-def _read_app_state(wanted: Wanted) -> Plan[dict[str, Any]]:
+def read_app_state(wanted: Wanted) -> Plan[dict[str, Any]]:
+    """The values of the keys of the application, as far as they are there."""
     outcome = yield Transaction([app_row(wanted.app, name, partitions=wanted.partitions) for name in wanted.app_keys])
-    return _read_values(wanted.app_keys, outcome.rows)
+    return read_values(wanted.app_keys, outcome.rows)
 
 
 def _rest_of(owner: Owner, at: bytes | None, limit: int, *, backwards: bool, archived: bool) -> Range:
@@ -174,6 +178,16 @@ def _rest_of(owner: Owner, at: bytes | None, limit: int, *, backwards: bool, arc
         return whole
     start, end = (whole.start, at) if backwards else (at + b"\0", whole.end)
     return Range(LISTS, start, end, limit, backwards, owner.partition)
+
+
+def require_limit(limit: object) -> None:
+    """Require a number of sessions for a page.
+
+    Raises:
+        ConfigurationError: It is not 1 to 1,000.
+    """
+    if not 1 <= require("limit=", limit, int, "a number of sessions, 1 or more") <= MOST_LIMIT:
+        raise ConfigurationError(f"limit= is 1 to {MOST_LIMIT}.")
 
 
 def write_cursor(key: bytes) -> str:

@@ -25,6 +25,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from dcaf.core.arguments import require
+from dcaf.core.context import current_session
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.keys import Keyring
 from dcaf.core.store import StoreSettings
@@ -58,6 +59,7 @@ from dcaf.service.requests import (
     ListSessionsRequest,
     take,
 )
+from dcaf.service.resuming import give_way, plan_resume
 from dcaf.service.search import FoundMessage
 from dcaf.service.session import KeptSession
 from dcaf.service.store import LEVEL, ServiceStore
@@ -87,6 +89,8 @@ class SessionService:
         ttl: For how long a session is kept after its last commit; None for ever.
         on_busy: What a turn gets whose session another one has committed meanwhile: ``"reject"`` raises StaleSessionError,
             ``"merge"`` lays it over the newer state.
+        last: How many of its newest messages a turn behind a middleware reads, 0 to 10,000: what a tool finds in ``Messages``, and
+            an agent with ``history="server"`` reads. ``open`` has an argument of its own.
         ledger: For a service behind a middleware, which token of a session is the newest, who holds it, and what was used up: a
             Ledger on the same engine, with settings of its own; None for one with the defaults.
         encrypt: The ring under whose keys everything is encrypted that is kept; None keeps it as it is. Both cannot be changed for
@@ -111,6 +115,7 @@ class SessionService:
         app: str,
         ttl: timedelta | None = None,
         on_busy: OnBusy = "reject",
+        last: int = 50,
         ledger: Ledger | None = None,
         encrypt: Keyring | None = None,
         randomness: Callable[[int], bytes] = os.urandom,
@@ -122,7 +127,7 @@ class SessionService:
         store = None if artifacts is None else ArtifactStore.of(artifacts)
         if store is not None and isinstance(found, EncryptedEngine):
             raise ConfigurationError(NO_FILES)
-        self._calls = Calls(guard(found, app), app, ttl=ttl, on_busy=on_busy, randomness=randomness, artifacts=store)
+        self._calls = Calls(guard(found, app), app, ttl=ttl, on_busy=on_busy, last=last, randomness=randomness, artifacts=store)
         self._ledger = _check_ledger(ledger, found)
         self.level: str = LEVEL
         self.app: str = self._calls.app
@@ -182,6 +187,30 @@ class SessionService:
         if isinstance(found, EncryptedEngine) and found.app != app:
             raise ConfigurationError(ANOTHERS)
         return found
+
+    async def resume(self, *, subject: str, id: str) -> None:
+        """Have the answer of this turn carry the newest token of another session: one that its user began on another device.
+
+        For a handler behind a middleware, or a host, with ``store=`` this service, which has found out who is calling. The session
+        that the request came with stays as it was, and nothing more can be written to it; its client has the other one from then
+        on. Nothing is written to that. Whoever had its token goes on with it, too, until one of the two has done a turn.
+
+        Args:
+            subject: Who is calling, as ``subject=`` of the middleware names the caller in the next turn.
+            id: Of a kept session of that subject, which has had a turn behind the middleware.
+
+        Raises:
+            UnknownSessionError: The subject has no such session, or it cannot go on: it was closed, archived, revoked or logged
+                out.
+            StaleSessionError: A turn of it is in progress; call again.
+            ConfigurationError: This is no such turn, it is another subject's, it has changed its session, or an argument is wrong.
+            SessionClosedError: The turn is over, or its session was ended.
+            EngineError: The engine failed.
+        """
+        session = current_session()
+        plan = plan_resume(self._calls, session, subject, id)
+        if plan is not None:
+            give_way(session, subject, await run_async(plan, self._calls.engine))
 
     def open(self, *, user: str | None, id: str | None = None, last: int = 50) -> ServiceTurn:
         """One turn of a session, as ``async with sessions.open(...) as session``.
@@ -298,7 +327,8 @@ class SessionService:
     ) -> bool:
         """Delete a session; False where there is none.
 
-        What it shared with others stays: the ``user:`` and ``app:`` keys.
+        What it shared with others stays: the ``user:`` and ``app:`` keys, and the ``user:`` artifacts. Its own artifacts
+        go with it.
 
         Args:
             request: What else would be given by name, as one object.
@@ -307,7 +337,8 @@ class SessionService:
 
         Raises:
             ConfigurationError: User or id is empty, or no text that UTF-8 can say.
-            EngineError: The engine failed. The session may be gone, and some of its rows still there; call again.
+            EngineError: The engine failed, or the store of artifacts. The session may be gone, and some of what it had still there;
+                call again, or let a purge go on with it.
         """
         wanted = take(DeleteSessionRequest, request, {"user": user, "id": id})
         return await run_to_end(self._calls.delete(wanted), self._calls.engine)
@@ -329,6 +360,7 @@ class SessionService:
         limit: int = 50,
         before: int | None = None,
         after: int | None = None,
+        since: datetime | None = None,
     ) -> HistoryPage:
         """A page of the history of a session, oldest first.
 
@@ -336,15 +368,18 @@ class SessionService:
             user: Whose session it is; None for an anonymous one.
             id: Its id.
             limit: How many messages at most, up to 1,000.
-            before: Only messages before this number, the newest of them; None with ``after`` None for the newest of all.
+            before: Only messages before this number, the newest of them; with none of the three, the newest of all.
             after: Only messages after this number, the oldest of them.
+            since: Only messages from this moment on, the oldest of them; give the last one's number as ``after`` for the next page.
+                The order of the history stands: the page begins with a message of the moment or later before which older ones
+                stand, and what comes behind it comes along, whatever its own time is.
 
         Raises:
             UnknownSessionError: There is no such session.
-            ConfigurationError: An argument is wrong, or both ``before`` and ``after`` are given.
+            ConfigurationError: An argument is wrong, ``since`` has no time zone, or several of the three are given.
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.messages(user, id, limit, before, after), self._calls.engine)
+        return await run_async(self._calls.messages(user, id, limit, before=before, after=after, since=since), self._calls.engine)
 
     async def list_events(
         self, *, user: str | None, id: str, limit: int = 50, before: str | None = None, after: str | None = None
@@ -423,6 +458,54 @@ class SessionService:
         """
         await run_to_end(self._calls.merge(user, id, state), self._calls.engine)
 
+    async def get_user_state(self, *, user: str) -> dict[str, Any]:
+        """The ``user:`` keys that the sessions of a user share, without ``user:``; empty for a user of whom nothing is known.
+
+        Raises:
+            ConfigurationError: The user is empty, or no text that UTF-8 can say.
+            EngineError: The engine failed.
+        """
+        return await run_async(self._calls.get_user_state(user), self._calls.engine)
+
+    async def get_app_state(self) -> dict[str, Any]:
+        """The ``app:`` keys that all sessions of the application share, without ``app:``.
+
+        Raises:
+            EngineError: The engine failed.
+        """
+        return await run_async(self._calls.get_app_state(), self._calls.engine)
+
+    async def merge_user_state(self, *, user: str, state: Mapping[str, Any]) -> None:
+        """Write ``user:`` keys beside whatever turns of the user are in progress, which are laid over them.
+
+        The user need not have a session. All of the keys are written, or none.
+
+        Args:
+            user: The user.
+            state: Key without ``user:`` -> value; None is a value, too.
+
+        Raises:
+            ConfigurationError: The user is empty, or a key has a prefix such as ``user:``.
+            SessionTypeError, SessionValueError: A key or a value may not be stored.
+            EngineError: The engine failed, and nothing was written.
+            CommitUnknownError: Nobody can tell whether it was written.
+        """
+        await run_to_end(self._calls.merge_user_state(user, state), self._calls.engine)
+
+    async def merge_app_state(self, *, state: Mapping[str, Any]) -> None:
+        """Write ``app:`` keys beside whatever turns are in progress, which are laid over them. All are written, or none.
+
+        Args:
+            state: Key without ``app:`` -> value; None is a value, too.
+
+        Raises:
+            ConfigurationError: A key has a prefix such as ``app:``.
+            SessionTypeError, SessionValueError: A key or a value may not be stored.
+            EngineError: The engine failed, and nothing was written.
+            CommitUnknownError: Nobody can tell whether it was written.
+        """
+        await run_to_end(self._calls.merge_app_state(state), self._calls.engine)
+
     @overload
     async def list(self, request: ListSessionsRequest) -> ListPage[Kept]: ...
     @overload
@@ -472,6 +555,33 @@ class SessionService:
         wanted = take(ListSessionsRequest, request, {**arguments, "archived": archived})
         return await run_async(self._calls.list(wanted), self._calls.engine)
 
+    async def list_all(
+        self,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        state: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+        archived: bool = False,
+    ) -> ListPage[Kept]:
+        """A page of the sessions of all users, and of the anonymous ones, whose ``user`` is None.
+
+        They are in no order of time, but always in the same one: whoever goes through all pages finds each session once that was
+        there all the time. A page looks at some 2,000 sessions at most, those of other applications on the engine among them, so it
+        may be short, or even empty, and have a cursor all the same.
+
+        Args:
+            limit: How many at most, up to 1,000.
+            cursor: Where the page before ended (``page.cursor``); None for the first page.
+            state, labels, archived: As of ``list``.
+
+        Raises:
+            ConfigurationError: An argument is wrong, or the cursor is another list's.
+            EngineError: The engine failed.
+        """
+        plan = self._calls.list_all(limit, cursor, state=state, labels=labels, archived=archived)
+        return await run_async(plan, self._calls.engine)
+
     @overload
     async def rewind(self, *, user: str | None, id: str, to: int) -> int: ...
     @overload
@@ -484,9 +594,9 @@ class SessionService:
     ) -> int:
         """Take a session back; returns how many messages were dropped.
 
-        What it shares with other sessions, its ``user:`` and ``app:`` keys, stays as it is; so does what was remembered. Later
-        checkpoints are dropped. More than 500 messages are dropped in several commits, each of which takes the session back a part
-        of the way.
+        What it shares with other sessions, its ``user:`` and ``app:`` keys, stays as it is; so do artifacts and what was
+        remembered. Later checkpoints are dropped. More than 500 messages are dropped in several commits, each of which takes the
+        session back a part of the way.
 
         Args:
             user: Whose session it is; None for an anonymous one.
@@ -532,7 +642,7 @@ class SessionService:
         return await run_async(self._calls.checkpoints(user, id), self._calls.engine)
 
     async def fork(self, *, user: str, id: str, new_id: str | None = None, at: int | None = None) -> Kept:
-        """Begin another session of the same user with the state and the messages of this one, which stays as it is.
+        """Begin another session of the same user with the state, the messages and copies of the artifacts of this one, which stays.
 
         Args:
             user: Whose session it is.
@@ -596,21 +706,28 @@ class SessionService:
     async def purge(self, *, user: str | None = None, before: datetime | None = None) -> Purged:
         """Drop sessions that have ended, and what is left of deleted ones; returns what that was.
 
+        Where the service has artifacts, it also drops what is left of saves that broke off more than a day ago. For that the purge
+        of the whole application reads the list of all objects of their store.
+
         Args:
             user: Those of this user alone; None for those of the whole application.
             before: Also drop those that were committed last before this moment, archived or not; None for none of them.
 
         Raises:
-            ConfigurationError: The user is empty, or the moment has no time zone.
+            ConfigurationError: The user is empty, or the moment has no time zone, or there are artifacts to drop and the service
+                does not know where.
             EngineError: The engine failed; call again.
         """
         return await self._drop(self._calls.purge(user, before))
 
     async def erase(self, *, user: str) -> Erased:
-        """Drop all sessions of a user, archived ones too, what they shared and what was remembered; returns what that was.
+        """Drop all sessions of a user, archived ones too, what they shared, what was remembered, and all artifacts.
+
+        Returns what that was.
 
         Raises:
-            ConfigurationError: The user is empty, or no text that UTF-8 can say.
+            ConfigurationError: The user is empty, or no text that UTF-8 can say, or there are artifacts and the service does not
+                know where.
             EngineError: The engine failed; call again.
         """
         return await self._drop(self._calls.erase(user))

@@ -16,9 +16,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from dcaf.core.errors import ConfigurationError
+from dcaf.core.mapping import state_of
+from dcaf.core.session import Session
 from dcaf.core.store import Lease, OpenRequest
 from dcaf.engines import Engine
 from dcaf.ledger import Ledger
+from dcaf.ledger.lease import LedgerLease
 from dcaf.service.calls import Calls
 from dcaf.service.companion import KeptCompanion
 from dcaf.service.encryption_guard import PlainEngine
@@ -78,3 +82,18 @@ class ServiceStore:
         """Close what the service has opened; a later call opens it again, as after a second start of one application."""
         await self._reopen()
         self.ledger = self._make_ledger(self._calls.engine)
+
+
+def find_lease(session: Session, calls: Calls) -> LedgerLease:
+    """The lease of a session of a turn behind a middleware, or a host, with this service.
+
+    Raises:
+        ConfigurationError: It is of no such turn.
+    """
+    lease = state_of(session).lease
+    if isinstance(lease, LedgerLease) and isinstance(lease.companion, KeptCompanion) and lease.companion.is_of(calls):
+        return lease
+    raise ConfigurationError(
+        "resume() is for a turn of a middleware with store=SessionService(...), this service. Elsewhere sessions.open(user=, id=) "
+        "goes on with a session."
+    )

@@ -122,9 +122,10 @@ class SyncSessionService:
         limit: int = 50,
         before: int | None = None,
         after: int | None = None,
+        since: datetime | None = None,
     ) -> HistoryPage:
         """As of the service."""
-        return run(self._calls.messages(user, id, limit, before, after), self._calls.engine)
+        return run(self._calls.messages(user, id, limit, before=before, after=after, since=since), self._calls.engine)
 
     def list_events(
         self, *, user: str | None, id: str, limit: int = 50, before: str | None = None, after: str | None = None
@@ -143,6 +144,22 @@ class SyncSessionService:
     def merge(self, *, user: str | None, id: str, state: Mapping[str, Any]) -> None:
         """As of the service."""
         run(self._calls.merge(user, id, state), self._calls.engine)
+
+    def get_user_state(self, *, user: str) -> dict[str, Any]:
+        """As of the service."""
+        return run(self._calls.get_user_state(user), self._calls.engine)
+
+    def get_app_state(self) -> dict[str, Any]:
+        """As of the service."""
+        return run(self._calls.get_app_state(), self._calls.engine)
+
+    def merge_user_state(self, *, user: str, state: Mapping[str, Any]) -> None:
+        """As of the service."""
+        run(self._calls.merge_user_state(user, state), self._calls.engine)
+
+    def merge_app_state(self, *, state: Mapping[str, Any]) -> None:
+        """As of the service."""
+        run(self._calls.merge_app_state(state), self._calls.engine)
 
     @overload
     def list(self, request: ListSessionsRequest) -> ListPage[Kept]: ...
@@ -175,6 +192,18 @@ class SyncSessionService:
         arguments = {"user": user, "limit": limit, "order": order, "cursor": cursor, "state": state, "labels": labels}
         wanted = take(ListSessionsRequest, request, {**arguments, "archived": archived})
         return run(self._calls.list(wanted), self._calls.engine)
+
+    def list_all(
+        self,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        state: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+        archived: bool = False,
+    ) -> ListPage[Kept]:
+        """As of the service."""
+        return run(self._calls.list_all(limit, cursor, state=state, labels=labels, archived=archived), self._calls.engine)
 
     @overload
     def rewind(self, *, user: str | None, id: str, to: int) -> int: ...

@@ -383,10 +383,15 @@ class EngineContract:
             engine.sync.transact(Transaction([], writes=[Delete(third), Put(note(ADA, 3), {"words": b"three", "count": 3})]))
             assert (search(engine, ADA, "one"), search(engine, ADA, "four"), search(engine, ADA, "two")) == ([], [0], [7])
             assert search(engine, ADA, "three") == [3]
+            engine.sync.transact(Transaction([], writes=[Put(first, {"words": b"five", "count": 5})]))
+            assert (search(engine, ADA, "four"), search(engine, ADA, "five")) == ([], [5])
             put(engine, first, {"words": None})
             put(engine, second, {"words": b""})
             engine.sync.transact(Transaction([], writes=[Delete(note(ADA, 3))]))
-            assert search(engine, ADA, "four", "two", "three") == []
+            assert search(engine, ADA, "five", "two", "three") == []
+            engine.sync.transact(Transaction([], writes=[Delete(first), Delete(second)]))
+            put(engine, first, {"words": b"six", "count": 6})  # perhaps where the index had another row
+            assert (search(engine, ADA, "one", "two", "three", "four", "five"), search(engine, ADA, "six")) == ([], [6])
 
     def test_what_was_not_written_is_not_found(self, tmp_path: Path) -> None:
         with self._searching(tmp_path) as engine:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx2
 import pytest
 
 from dcaf import Keyring
@@ -81,6 +82,39 @@ def test_control_a_page_that_does_not_ask_shows_what_it_has_kept_itself(visit: A
     kept += [{"role": "assistant", "content": "A nurse: come at 3."}]
     visitor.reload()
     assert said(visitor) == KEPT
+
+
+KEPT_HERE = "() => JSON.parse(Object.values(sessionStorage)[0]).envelope"
+
+
+def say_beside(visitor: Visitor, text: str) -> None:
+    """Say something with the session of the page, which never gets the answer."""
+    body = {"messages": [{"role": "user", "content": text}], "data": {"session": visitor.page.evaluate(KEPT_HERE)}}
+    assert httpx2.post(f"{visitor.url}api/chat", json=body).status_code == 200
+
+
+def test_it_shows_what_is_kept_where_its_session_is_an_older_one(visit: Any) -> None:
+    sessions = SessionService("memory://", app="c")
+    app = create_app(
+        agent_of(), keys=Keyring.ephemeral(), audience="c", store=sessions, history="server", subject=lambda _: "ada", page=True
+    )
+    visitor = visit(app)
+    visitor.say("call count")
+    say_beside(visitor, "hello")
+    visitor.reload()
+    visitor.page.get_by_text("You said hello").wait_for()
+    assert said(visitor) == KEPT
+
+
+def test_control_a_page_that_asks_once_shows_what_it_knew_before(visit: Any) -> None:
+    sessions = SessionService("memory://", app="c")
+    settings: Any = {"keys": Keyring.ephemeral(), "audience": "c", "subject": lambda _: "ada"}
+    visitor = visit(create_app(agent_of(), store=sessions, history="server", page=True, **settings))
+    altered(visitor, "exchange.js", "if ((await ask()).applied === false) await ask();", "await ask();")
+    visitor.say("call count")
+    say_beside(visitor, "hello")
+    visitor.reload()
+    assert said(visitor) == KEPT[:2]
 
 
 def test_it_shows_the_memory_beside_the_session_as_it_is_after_each_turn(visit: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 from dcaf.core import Key, Keyring, SessionEnded, SessionUnavailable, SessionValueError
 from dcaf.core.base64url import Payload, decode
 from dcaf.core.claims import Claims
+from dcaf.core.mapping import state_of
 from dcaf.core.migrations import Migrations
 from dcaf.core.sealer import Sealer
 from dcaf.core.store import OpenRequest, StatelessLease
@@ -128,6 +129,31 @@ def test_a_change_that_may_be_in_the_stores_state_already_is_not_made_once_more(
     lease = leased(made, session, revision=2, payload=Payload(b'{"n":2}'))
     assert made.resume(session, lease, is_in_doubt=True) == []
     assert (session.to_dict(), session.is_modified) == ({"n": 2}, False)
+
+
+def test_a_change_whose_commit_failed_is_made_where_nobody_has_committed_the_session_since() -> None:
+    made = sealer()
+    session = kept(made, b'{"n":1}')
+    session.incr("n")
+    lease = leased(made, session, payload=Payload(b'{"n":1,"user:theme":"dark"}'))  # of the same number
+    assert made.resume(session, lease, is_in_doubt=True) == []
+    assert (session.to_dict(), session.is_modified) == ({"n": 2, "user:theme": "dark"}, True)
+
+
+class Added:
+    """What a turn has added."""
+
+    is_empty = False
+
+
+def test_what_was_added_goes_with_the_change_that_may_be_in_the_stores_state_already() -> None:
+    for revision, goes in ((1, False), (2, True)):
+        made = sealer()
+        session = kept(made, b'{"n":1}')
+        session.incr("n")
+        state_of(session).journal = Added()  # type: ignore[assignment]
+        made.resume(session, leased(made, session, revision=revision, payload=Payload(b'{"n":3}')), is_in_doubt=True)
+        assert (state_of(session).journal is None, session["n"]) == (goes, 3 if goes else 4)
 
 
 def test_what_a_turn_has_changed_stays_when_the_store_has_the_state_that_it_began_with() -> None:

@@ -27,6 +27,7 @@ USER: Final = "ada@example.org"
 SAID: Final = "I have a headache."
 TITLE: Final = "First\x1b[31m visit"
 EACH: Final = (
+    ["list"],
     ["list", "--user", USER],
     ["show", "--user", USER, "v1"],
     ["export", "--user", USER],
@@ -93,6 +94,23 @@ def test_the_list_of_a_user_is_a_table_for_people_and_objects_for_programs(clini
     assert found[0]["title"] == TITLE
 
 
+def test_a_list_without_a_user_has_everybody(clinic: Clinic) -> None:
+    nobody = clinic.sessions.sync.create(user=None).id
+    clinic.sessions.sync.create(user="bob", id="v9")
+    heading, *rows, last = clinic.run("list").splitlines()
+    assert heading.split() == ["user", "id", "messages", "revision", "updated", "ends", "title"]
+    assert sorted(row.split()[:3] for row in rows) == sorted(
+        [["-", nobody, "0"], [USER, "v1", "2"], [USER, "v2", "2"], ["bob", "v9", "0"]]
+    )
+    assert last == "4 sessions."
+    found = clinic.objects("list", "--limit", "1", "--all")
+    assert {(one["user"], one["id"]) for one in found} == {(None, nobody), (USER, "v1"), (USER, "v2"), ("bob", "v9")}
+    assert len(found) == 4
+    assert clinic.run("list", "--archived") == "No session is known in this application.\n"
+    told = clinic.run("list", "--limit", "3", "--json").splitlines()
+    assert len(told) == 3
+
+
 def test_a_list_goes_on_where_it_ended(clinic: Clinic) -> None:
     environment = {**os.environ, "DB_CONNECTION_STRING": clinic.url}
     command = [DCAF, "sessions", "list", "--app", "clinic", "--user", USER, "--limit", "1", "--json"]
@@ -108,6 +126,16 @@ def test_a_user_is_read_from_standard_input(clinic: Clinic) -> None:
     assert clinic.run("list", "--user", "-", said=f"{USER}\n").endswith("2 sessions.\n")
     assert clinic.run("list", "--user", "-", said="bob\n") == "No session of this user is known in this application.\n"
     assert "There is no user on standard input" in clinic.run("list", "--user", "-", code=2)
+
+
+def test_a_user_is_erased_with_the_artifacts(clinic: Clinic, tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/files"
+    service = SessionService(clinic.url, app="clinic", artifacts=url)
+    service.sync.artifacts(user=USER, id="v1").save("scan.png", b"1")
+    service.engine.sync.close()
+    assert "give SessionService(artifacts=...)" in clinic.run("erase", USER, code=2)
+    assert clinic.run("erase", USER, "--artifacts", url).startswith("Erased ")
+    assert [path for path in (tmp_path / "files").rglob("*") if path.is_file()] == []
 
 
 def test_a_session_is_shown_by_names_and_sizes(clinic: Clinic) -> None:

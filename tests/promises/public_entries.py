@@ -39,6 +39,7 @@ from dcaf.engines import (
     Range,
     Record,
     RedisEngine,
+    Search,
     SqliteEngine,
     Table,
     Tables,
@@ -46,7 +47,20 @@ from dcaf.engines import (
     Write,
 )
 from dcaf.ledger import Ledger
-from dcaf.service import EncryptedEngine, KeptSession, Memory, Message, Messages, ServiceTurn, SessionService, State
+from dcaf.service import (
+    Artifacts,
+    ArtifactStore,
+    Document,
+    Documents,
+    EncryptedEngine,
+    KeptSession,
+    Memory,
+    Message,
+    Messages,
+    ServiceTurn,
+    SessionService,
+    State,
+)
 from dcaf.service.tables import STATE as KEPT_STATE
 from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient, serving
 from dcaf.tools import Call, DecidedCall, PlatformContext, ToolRunner, decide, pending, propose
@@ -127,7 +141,7 @@ def ledger() -> Ledger:
 
 def kept() -> SessionService:
     """A service that keeps a session with two messages."""
-    found = SessionService("memory://", app="jobs")
+    found = SessionService("memory://", app="jobs", artifacts="memory://")
     found.sync.create(user="ada", id="v1", state={"a": 1, "n": 2, "l": [1], "user:u": 1})
     found.sync.append(user="ada", id="v1", messages=[("user", "Hello!"), ("assistant", "Hi!")])
     return found
@@ -166,6 +180,7 @@ def memory_entries(name: str, memory: Callable[[], Any]) -> dict[str, Entry]:
         "set": {"key": "k", "value": 1, "ttl": timedelta(days=1)},
         "delete": {"key": "k"},
         "all": {},
+        "search": {"query": "one", "limit": 1},
         "clear": {},
     }
     return {f"dcaf.service.{name}.{call}": Entry(valid, on=memory) for call, valid in calls.items()}
@@ -182,6 +197,39 @@ def encrypting() -> SessionService:
     return SessionService(encrypted_engine(), app="jobs")
 
 
+def document_entries(name: str, documents: Callable[[], Any], **where: str) -> dict[str, Entry]:
+    """What documents have, with await and without; those of a space are named by it first."""
+    calls: dict[str, dict[str, Any]] = {
+        "put": {"key": "k", "value": b"1", "expect": 0, "ttl": timedelta(days=1)},
+        "get": {"key": "k"},
+        "scan": {"prefix": "k", "limit": 1, "cursor": "k", "order": "descending"},
+        "delete": {"key": "k", "expect": 0},
+        "clear": {"prefix": "k"},
+    }
+    return {f"dcaf.service.{name}.{call}": Entry({**where, **valid}, on=documents) for call, valid in calls.items()}
+
+
+async def batched_async(block: Any) -> None:
+    async with block as documents:
+        await documents.put("k", 1)
+
+
+def batched(block: Any) -> None:
+    with block as documents:
+        documents.put("k", 1)
+
+
+def artifact_entries(name: str, artifacts: Callable[[], Any]) -> dict[str, Entry]:
+    """What artifacts have, with await and without."""
+    calls: dict[str, dict[str, Any]] = {
+        "save": {"name": "a.png", "data": b"1", "mime": "image/png", "metadata": {"k": 1}},
+        **{key: {"name": "a.png", "version": 0} for key in ("load", "open", "delete")},
+        "versions": {"name": "a.png"},
+        "list": {"limit": 1},
+    }
+    return {f"dcaf.service.{name}.{call}": Entry(valid, on=artifacts) for call, valid in calls.items()}
+
+
 def service_entries(name: str, service: Callable[[], Any], then: Callable[[Any], Any]) -> dict[str, Entry]:
     """What a service has, with await and without."""
     whose = {"user": "ada", "id": "v1"}
@@ -189,10 +237,16 @@ def service_entries(name: str, service: Callable[[], Any], then: Callable[[Any],
     calls: dict[str, dict[str, Any]] = {
         "create": {"user": "ada", "id": "v2", "state": {"n": 1}, **about},
         **dict.fromkeys(("get", "get_or_create", "delete"), whose),
-        "messages": {**whose, "limit": 1, "before": 2},
+        "messages": {**whose, "limit": 1, "before": None, "after": None, "since": UNTIL},
         "append": {**whose, "messages": [{"role": "user", "content": "And?"}]},
         "merge": {**whose, "state": {"n": 5}},
+        "get_user_state": {"user": "ada"},
+        "get_app_state": {},
+        "merge_user_state": {"user": "ada", "state": {"u": 5}},
+        "merge_app_state": {"state": {"a": 5}},
+        "search": {"query": "hello", **whose, "limit": 1},
         "list": {"user": "ada", "limit": 1, "order": "newest", "state": ["a"], "labels": {"a": "b"}, "archived": False},
+        "list_all": {"limit": 1, "cursor": None, "state": ["a"], "labels": {"a": "b"}, "archived": False},
         "list_events": {**whose, "limit": 1},
         "checkpoint": {**whose, "name": "here"},
         **dict.fromkeys(("archive", "restore", "checkpoints"), whose),
@@ -201,6 +255,7 @@ def service_entries(name: str, service: Callable[[], Any], then: Callable[[Any],
         "purge": {"user": "ada", "before": UNTIL},
         **{key: {"user": "ada"} for key in ("erase", "memory")},
         "export": whose,
+        "artifacts": whose,
         "import_lines": {"lines": list(kept().sync.export()), "replace": True},
     }
     return {
@@ -383,12 +438,14 @@ def turn() -> Turn:
 
 SEATS = Table("seats", {"holder": bytes, "count": int, "expires": int}, indexed="holder")
 LOG = Table("log", {"n": int}, ordered=True)
+NOTES = Table("notes", {"words": bytes}, ordered=True, searchable="words")
+WANTED = Search(NOTES, b"ada---", ["hello"], 1)
 SEAT = Record(SEATS, b"12A")
 
 
 def memory() -> MemoryEngine:
     found = MemoryEngine()
-    found.declare([SEATS, LOG])
+    found.declare([SEATS, LOG, NOTES])
     return found
 
 
@@ -397,7 +454,7 @@ def sqlite() -> SqliteEngine:
     """An engine over a file that is there as long as the tests."""
     folder = TemporaryDirectory(ignore_cleanup_errors=True)
     found = SqliteEngine(Path(folder.__enter__()) / "rows.db")
-    found.declare([SEATS, LOG])
+    found.declare([SEATS, LOG, NOTES])
     _OPEN.extend([folder, closing(found.sync)])
     return found
 
@@ -411,7 +468,7 @@ def another_sqlite() -> SqliteEngine:
 def redis() -> RedisEngine:
     """An engine over a server that all tests of this process share."""
     found = RedisEngine(share_server().url, prefix="entries", timeout=timedelta(seconds=20))
-    found.declare([SEATS, LOG])
+    found.declare([SEATS, LOG, NOTES])
     _OPEN.append(closing(found.sync))
     return found
 
@@ -425,7 +482,7 @@ def another_redis() -> RedisEngine:
 def postgres() -> PostgresEngine:
     """An engine over a server that all tests of this process share."""
     found = PostgresEngine(get_server().make_database(), timeout=timedelta(seconds=20))
-    found.declare([SEATS, LOG])
+    found.declare([SEATS, LOG, NOTES])
     _OPEN.append(closing(found.sync))
     return found
 
@@ -457,7 +514,7 @@ async def trying(*transactions: Transaction) -> None:
 
 def tables() -> Tables:
     found = Tables()
-    found.declare([SEATS, LOG])
+    found.declare([SEATS, LOG, NOTES])
     return found
 
 
@@ -482,7 +539,7 @@ JSON = {"content-type": "application/json"}
 ENTRIES: dict[str, Entry] = {
     # service
     "dcaf.service.SessionService": Entry(
-        {"engine": "memory://", "app": "jobs", "ttl": timedelta(days=1), "on_busy": "merge", "encrypt": RING},
+        {"engine": "memory://", "app": "jobs", "ttl": timedelta(days=1), "on_busy": "merge", "last": 5, "encrypt": RING},
         then=lambda service: service.sync.create(user="ada", state={"n": 1}),
     ),
     **service_entries("dcaf.service.SessionService", kept, entered_async),
@@ -502,11 +559,29 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.service.SessionService.aclose": Entry(on=kept),
     "dcaf.service.SessionService.as_store": Entry({"settings": StoreSettings("jobs", timedelta(days=1), True)}, on=kept),
     "dcaf.service.SessionService.draining": Entry(on=kept),
+    "dcaf.service.SessionService.resume": Entry({"subject": "ada", "id": "A" * 22}, on=kept, fails=True),  # no turn is running
     "dcaf.service.SyncSessionService.close": Entry({"user": "ada", "id": "v1"}, on=lambda: kept().sync),
+    **document_entries("Documents", lambda: kept_session().documents),
+    **document_entries("SyncDocuments", lambda: kept_session().documents.sync),
+    **document_entries("AppDocuments", lambda: kept().documents, space="s"),
+    **document_entries("SyncAppDocuments", lambda: kept().sync.documents, space="s"),
+    "dcaf.service.AppDocuments.transaction": Entry({"space": "s"}, on=lambda: kept().documents, then=batched_async),
+    "dcaf.service.SyncAppDocuments.transaction": Entry({"space": "s"}, on=lambda: kept().sync.documents, then=batched),
+    "dcaf.service.Documents.of": Entry({"session": kept_session()}, on=lambda: Documents),
+    "dcaf.service.Documents.is_for": Entry({"session": kept_session()}, on=lambda: Documents),
+    "dcaf.service.Document.value_as": Entry({"as_type": int}, on=lambda: Document("k", 1, 1, UNTIL, None)),
     **memory_entries("Memory", lambda: kept_session().memory),
     **memory_entries("SyncMemory", lambda: kept_session().memory.sync),
     **memory_entries("UserMemory", lambda: kept().memory(user="ada")),
     **memory_entries("SyncUserMemory", lambda: kept().sync.memory(user="ada")),
+    **artifact_entries("Artifacts", lambda: kept().artifacts(user="ada", id="v1")),
+    **artifact_entries("SyncArtifacts", lambda: kept().sync.artifacts(user="ada", id="v1")),
+    "dcaf.service.Artifacts.of": Entry({"session": kept_session()}, on=lambda: Artifacts),
+    "dcaf.service.Artifacts.is_for": Entry({"session": kept_session()}, on=lambda: Artifacts),
+    "dcaf.service.ArtifactStore": Entry(
+        {"place": "memory://", "limit_bytes": 9, "most_names": 9, "most_versions": 9, "part_bytes": 9}
+    ),
+    "dcaf.service.ArtifactStore.of": Entry({"place": "memory://"}, on=lambda: ArtifactStore),
     "dcaf.service.UserMemory.page": Entry({"limit": 1}, on=lambda: kept().memory(user="ada")),
     "dcaf.service.SyncUserMemory.page": Entry({"limit": 1}, on=lambda: kept().sync.memory(user="ada")),
     "dcaf.service.Messages.of": Entry({"session": kept_session()}, on=lambda: Messages),
@@ -517,6 +592,8 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.service.Memory.of": Entry({"session": kept_session()}, on=lambda: Memory),
     "dcaf.service.Memory.is_for": Entry({"session": kept_session()}, on=lambda: Memory),
     "dcaf.service.Messages.add": Entry({"message": "user", "content": "Hi!"}, on=history, given={"name": "ada"}),
+    "dcaf.service.Messages.search": Entry({"query": "hello", "limit": 1}, on=history),
+    "dcaf.service.SyncMessages.search": Entry({"query": "hello", "limit": 1}, on=lambda: history().sync),
     "dcaf.service.Messages.window": Entry({"last": 1}, on=history),
     "dcaf.service.KeptSession.checkpoint": Entry({"name": "here"}, on=kept_session),
     "dcaf.service.State": Entry({"value": {"a": 1}, "delta": {}}, then=lambda found: found.to_dict()),
@@ -590,6 +667,16 @@ ENTRIES: dict[str, Entry] = {
         then=lambda wanted: trying(Transaction([], ranges=[wanted])),
     ),
     "dcaf.engines.Range.of_prefix": Entry({"table": LOG, "prefix": b"a", "limit": 1}, on=lambda: Range),
+    "dcaf.engines.Search": Entry(
+        {"table": NOTES, "prefix": b"ada---", "words": ["hello"], "limit": 1, "partition": 0},
+        then=lambda wanted: memory().search(wanted),
+    ),
+    "dcaf.engines.can_search": Entry({"engine": MemoryEngine()}),
+    "dcaf.engines.check_search": Entry({"wanted": WANTED, "partitions": 1}),
+    **{
+        f"dcaf.engines.{name}.search": Entry({"wanted": WANTED}, on=engine)
+        for name, engine in (("MemoryEngine", memory), ("SqliteEngine", sqlite), ("PostgresEngine", postgres))
+    },
     "dcaf.engines.find_page": Entry({"keys": [b"a", b"b"], "wanted": Range(LOG, b"", None, 1), "read": lambda key: {"n": 1}}),
     "dcaf.engines.apply": Entry({"transaction": Transaction([SEAT], writes=[Delete(SEAT)]), "rows": {SEAT: None}, "now_ms": 1}),
     "dcaf.engines.check_scan": Entry({"table": SEATS, "equal": b"ada", "limit": 1}),
@@ -904,7 +991,11 @@ NOBODYS: frozenset[str] = frozenset(
         "dcaf.core.HostTurn",  # made by a host
         "dcaf.service.Imported",  # made by an import
         *(f"dcaf.service.{name}" for name in ("Memory", "SyncMemory", "UserMemory", "SyncUserMemory", "Remembered")),
+        *(f"dcaf.service.{name}" for name in ("Documents", "SyncDocuments", "AppDocuments", "SyncAppDocuments")),
+        *(f"dcaf.service.{name}" for name in ("Document", "DocumentTransaction")),
+        *(f"dcaf.service.{name}" for name in ("Artifact", "ArtifactVersion", "ArtifactStream", "Artifacts", "SyncArtifacts")),
         *(f"dcaf.service.{name}" for name in ("Checkpoint", "MessageEvent", "Purged", "StateEvent")),
+        *(f"dcaf.service.{name}" for name in ("FoundFact", "FoundMessage", "Snippet", "SyncMessages")),  # made by a search
         *(
             f"dcaf.service.{name}"
             for name in (

@@ -6,13 +6,21 @@ from collections.abc import Mapping
 from typing import Final
 
 from tests.related.adk_contract import ADK
+from tests.related.artifact_contract import ARTIFACTS
 from tests.related.core_contract import CORE
 from tests.related.genai_contract import GENAI
 from tests.related.pyai_contract import PYAI
 from tests.related.reference_contract import REFERENCE
 from tests.related.related_systems import Behaviour, Contract, NotThere, Otherwise, System
 
-CONTRACTS: Final[Mapping[str, Contract]] = {"adk": ADK, "reference": REFERENCE, "core": CORE, "pyai": PYAI, "genai": GENAI}
+CONTRACTS: Final[Mapping[str, Contract]] = {
+    "adk": ADK,
+    "reference": REFERENCE,
+    "core": CORE,
+    "pyai": PYAI,
+    "genai": GENAI,
+    "artifacts": ARTIFACTS,
+}
 
 HELD: Final = "held"
 NOT_THERE: Final = "no such call"
@@ -23,18 +31,10 @@ REASONS: Final[Mapping[tuple[str, str], str]] = {
         "an_id_is_taken_without_the_spaces_around_it",
     ): "an id is kept as it is given, so that two systems never disagree on it.",
     ("adk", "an_id_of_spaces_alone_counts_as_none"): "the same; an id that is empty is refused.",
-    ("adk", "the_sessions_of_all_users_are_listed"): "a list is that of one user; there is none of all users.",
-    (
-        "adk",
-        "the_events_from_a_moment_on_are_read_with_that_of_the_moment",
-    ): "a page begins at the number of a message, not at a time.",
-    ("adk", "what_a_user_shares_is_read_without_a_session"): "`user:` keys come with a session; facts (`memory`) come without one.",
-    ("core", "the_events_after_a_moment_include_that_of_the_moment"): "a page begins at the number of a message, not at a time.",
 }
 """What dcaf does not hold: contract and behaviour -> why."""
 
 OF_DCAF: Final[Mapping[tuple[str, str], str]] = {
-    **dict.fromkeys(REASONS, NOT_THERE),
     ("adk", "an_id_is_taken_without_the_spaces_around_it"): "it is kept with its spaces",
     ("adk", "an_id_of_spaces_alone_counts_as_none"): "it is kept as an id",
 }

@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from tests.related.related_systems import CLINIC, Event, Missing, Seen, System, read_chat
+from tests.related.related_systems import CLINIC, Event, FileVersion, Missing, Seen, System, read_chat
 
 IMAGE = "data:image/png;base64,"
 A_MINUTE_S = 60
@@ -51,6 +51,7 @@ class AdkService(Installed):
         super().__init__(folder)
         self.taken, self.stale, self.unknown = (AlreadyExistsError,), (StaleSessionError,), (SessionNotFoundError, Missing)
         self._service = self.make()
+        self._files = self.make_files()
         self._numbers = count(1)
         self._later_s = 0
 
@@ -62,8 +63,50 @@ class AdkService(Installed):
     def make(self) -> Any:
         """The service."""
 
+    def make_files(self) -> Any:
+        """The artifact service."""
+        from google.adk.artifacts import FileArtifactService
+
+        return FileArtifactService(self.folder / "files")
+
     async def wait(self) -> None:
         self._later_s += A_MINUTE_S
+
+    async def save_file(
+        self,
+        user: str,
+        id: str | None,
+        name: str,
+        data: bytes,
+        *,
+        mime: str = "text/plain",
+        metadata: dict[str, Any] | None = None,
+        app: str = CLINIC,
+    ) -> int:
+        from google.genai import types
+
+        part = types.Part.from_bytes(data=data, mime_type=mime)
+        saved: int = await self._files.save_artifact(
+            app_name=app, user_id=user, session_id=id, filename=name, artifact=part, custom_metadata=metadata
+        )
+        return saved
+
+    async def load_file(
+        self, user: str, id: str | None, name: str, *, version: int | None = None, app: str = CLINIC
+    ) -> tuple[bytes, str | None] | None:
+        found = await self._files.load_artifact(app_name=app, user_id=user, session_id=id, filename=name, version=version)
+        return None if found is None else (found.inline_data.data, found.inline_data.mime_type)
+
+    async def list_files(self, user: str, id: str) -> list[str]:
+        found: list[str] = await self._files.list_artifact_keys(app_name=CLINIC, user_id=user, session_id=id)
+        return found
+
+    async def list_file_versions(self, user: str, id: str, name: str) -> list[FileVersion]:
+        found = await self._files.list_artifact_versions(app_name=CLINIC, user_id=user, session_id=id, filename=name)
+        return [FileVersion(one.version, one.mime_type, one.custom_metadata, one.create_time) for one in found]
+
+    async def delete_file(self, user: str, id: str, name: str) -> None:
+        await self._files.delete_artifact(app_name=CLINIC, user_id=user, session_id=id, filename=name)
 
     async def create(
         self,
@@ -166,6 +209,11 @@ class AdkInMemory(AdkService):
         from google.adk.sessions import InMemorySessionService
 
         return InMemorySessionService()
+
+    def make_files(self) -> Any:
+        from google.adk.artifacts import InMemoryArtifactService
+
+        return InMemoryArtifactService()
 
 
 class AdkDatabase(AdkService):

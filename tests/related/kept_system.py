@@ -11,6 +11,7 @@ from uuid import uuid4
 from dcaf.core.errors import ConfigurationError, SessionClosedError, SessionExistsError, StaleSessionError, UnknownSessionError
 from dcaf.engines import Engine, Outcome, Transaction
 from dcaf.service import (
+    ArtifactStore,
     CreateSessionRequest,
     DeleteSessionRequest,
     GetSessionRequest,
@@ -22,7 +23,7 @@ from dcaf.service import (
     SessionService,
     State,
 )
-from tests.related.related_systems import CLINIC, Event, Seen, System
+from tests.related.related_systems import CLINIC, Event, FileVersion, Seen, System
 
 PICTURE = "data:image/png;base64,"
 MINUTE_S = 60
@@ -88,10 +89,11 @@ class DcafService(System):
         self._name = uuid4().hex if name is None else name
         self._settings = settings
         self._services: dict[str, SessionService] = {}
+        self._files = ArtifactStore("memory://")
 
     def service(self, app: str = CLINIC) -> SessionService:
         if app not in self._services:
-            self._services[app] = SessionService(self._engine, app=f"{app}-{self._name}", **self._settings)
+            self._services[app] = SessionService(self._engine, app=f"{app}-{self._name}", artifacts=self._files, **self._settings)
         return self._services[app]
 
     async def aclose(self) -> None:
@@ -118,15 +120,46 @@ class DcafService(System):
     async def get(
         self, user: str, id: str, *, app: str = CLINIC, last: int | None = None, since: float | None = None
     ) -> Seen | None:
-        if since is not None:
-            self._refuse()
         session = await self.service(app).get(user=user, id=id)
         if session is None:
             return None
         if last == 0:
             return see(session, [], app)
+        if since is not None:
+            moment = datetime.fromtimestamp(since, UTC)
+            page = await self.service(app).messages(user=user, id=id, limit=1_000, since=moment)
+            return see(session, page.items[-(last or 1_000) :], app)
         page = await self.service(app).messages(user=user, id=id, limit=last or 1_000)
         return see(session, page.items, app)
+
+    async def save_file(
+        self,
+        user: str,
+        id: str | None,
+        name: str,
+        data: bytes,
+        *,
+        mime: str = "text/plain",
+        metadata: dict[str, Any] | None = None,
+        app: str = CLINIC,
+    ) -> int:
+        return await self.service(app).artifacts(user=user, id=id).save(name, data, mime=mime, metadata=metadata)
+
+    async def load_file(
+        self, user: str, id: str | None, name: str, *, version: int | None = None, app: str = CLINIC
+    ) -> tuple[bytes, str | None] | None:
+        found = await self.service(app).artifacts(user=user, id=id).load(name, version)
+        return None if found is None else (found.data, found.mime)
+
+    async def list_files(self, user: str, id: str) -> list[str]:
+        return [found.name for found in (await self.service().artifacts(user=user, id=id).list()).items]
+
+    async def list_file_versions(self, user: str, id: str, name: str) -> list[FileVersion]:
+        found = await self.service().artifacts(user=user, id=id).versions(name)
+        return [FileVersion(one.version, one.mime, dict(one.metadata), one.created_at.timestamp()) for one in found]
+
+    async def delete_file(self, user: str, id: str, name: str) -> None:
+        await self.service().artifacts(user=user, id=id).delete(name)
 
     async def open(self, user: str, id: str, *, app: str = CLINIC) -> Seen:
         async with self.service(app).open(user=user, id=id) as session:
@@ -158,11 +191,17 @@ class DcafService(System):
         page = await self.service(app).list(user=user, order="oldest", limit=1_000)
         return [see_kept(kept) for kept in page.items]
 
+    async def list_all(self, *, app: str = CLINIC) -> list[Seen]:
+        return [see_kept(kept) for kept in (await self.service(app).list_all(limit=1_000)).items]
+
     async def delete(self, user: str, id: str, *, app: str = CLINIC) -> bool:
         return await self.service(app).delete(user=user, id=id)
 
     async def rewind(self, seen: Seen, to: int) -> None:
         await self.service(seen.app).rewind(user=seen.user, id=seen.id, to=to)
+
+    async def user_state(self, user: str, *, app: str = CLINIC) -> dict[str, Any]:
+        return await self.service(app).get_user_state(user=user)
 
     async def add(self, user: str, id: str, messages: list[dict[str, Any]], *, app: str = CLINIC) -> int:
         return await self.service(app).append(user=user, id=id, messages=messages)

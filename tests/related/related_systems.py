@@ -98,6 +98,21 @@ class Seen:
         return [event.text for event in self.events]
 
 
+@dataclass
+class FileVersion:
+    """What is known of a version of an artifact.
+
+    Attributes:
+        version, mime, metadata: As they were read.
+        created_at: In seconds since the epoch; None where the system does not say.
+    """
+
+    version: int
+    mime: str | None
+    metadata: dict[str, Any]
+    created_at: float | None
+
+
 class System:
     """A system under contract, without sessions.
 
@@ -253,6 +268,36 @@ class System:
 
     async def rewind_before(self, seen: Seen, event: Event) -> None:
         """Take a session back to what it was before an event that was read."""
+        self._refuse()
+
+    async def save_file(
+        self,
+        user: str,
+        id: str | None,
+        name: str,
+        data: bytes,
+        *,
+        mime: str = "text/plain",
+        metadata: dict[str, Any] | None = None,
+        app: str = CLINIC,
+    ) -> int:
+        """Save a version of an artifact; returns its number."""
+        self._refuse()
+
+    async def load_file(
+        self, user: str, id: str | None, name: str, *, version: int | None = None, app: str = CLINIC
+    ) -> tuple[bytes, str | None] | None:
+        """The bytes and the media type of a version, the newest for None; None where there is none."""
+        self._refuse()
+
+    async def list_files(self, user: str, id: str) -> list[str]:
+        self._refuse()
+
+    async def list_file_versions(self, user: str, id: str, name: str) -> list[FileVersion]:
+        """The versions of an artifact, oldest first."""
+        self._refuse()
+
+    async def delete_file(self, user: str, id: str, name: str) -> None:
         self._refuse()
 
     def _refuse(self) -> NoReturn:

@@ -181,6 +181,33 @@ def test_whoever_has_no_session_makes_none_by_asking_for_one() -> None:
         assert sessions.sync.list(user="ada").items == []
 
 
+def recall(client: TestClient, session: Any) -> Any:
+    return client.post("/api/history", json={"data": {"session": session}})
+
+
+def test_who_asks_with_an_older_session_gets_the_newer_one_and_asks_again() -> None:
+    sessions = SessionService("memory://", app="clinic")
+    with TestClient(clinic(sessions, subject=lambda _: "ada")) as client:
+        first = chat(client, "hello", None).json()["data"]["session"]
+        chat(client, "and?", first)  # the answer is lost
+        told = recall(client, first)
+        assert (told.status_code, told.json()["code"], told.json()["applied"]) == (409, "session-conflict", False)
+        assert "messages" not in told.json()
+        newer = told.json()["data"]["session"]
+        assert [message["content"] for message in recall(client, newer).json()["messages"]][::2] == ["hello", "and?"]
+        assert recall(client, first).json()["code"] == "session-superseded"  # the newer one has come back
+
+
+def test_who_copied_an_older_session_of_nobody_gets_no_newer_one() -> None:
+    sessions = SessionService("memory://", app="clinic")
+    with TestClient(clinic(sessions)) as client:
+        first = chat(client, "hello", None).json()["data"]["session"]
+        chat(client, "my secret", first)
+        told = recall(client, first)
+        assert (told.status_code, told.json()["code"]) == (409, "session-superseded")
+        assert "secret" not in told.text
+
+
 def test_nobody_reads_the_conversation_of_another_user() -> None:
     sessions = SessionService("memory://", app="clinic")
     app = clinic(sessions, subject=lambda scope: dict(scope["headers"])[b"x-user"].decode())

@@ -679,3 +679,30 @@ def test_counters_that_all_sessions_of_a_user_share_count_every_turn(kept_place:
         await sessions.aclose()
 
     anyio.run(main)
+
+
+# How many messages a turn reads
+
+
+@pytest.mark.parametrize("last", [0, 1, 3, 10_000])
+def test_a_turn_reads_as_many_messages_as_its_service_says(kept_place: KeptPlace, last: int) -> None:
+    sessions = kept_place.open_service(last=last)
+
+    async def main() -> None:
+        clinic = Clinic(sessions)
+        envelope = await clinic.do(None, say(*(str(number) for number in range(60))))
+        async with clinic.turn(envelope) as turn:
+            messages = Messages.of(turn.session)
+            assert [message.content for message in messages] == [str(number) for number in range(max(0, 60 - last), 60)]
+            assert messages.total == 60
+            say("more")(turn.session)
+        assert sessions.sync.messages(user="ada", id=str(turn.session.id)).total == 61
+        await sessions.aclose()
+
+    anyio.run(main)
+
+
+@pytest.mark.parametrize("last", [-1, 10_001, 1.0, "5", None, True])
+def test_a_service_reads_a_number_of_messages(last: Any) -> None:
+    with pytest.raises(ConfigurationError, match="last="):
+        SessionService("memory://", app="clinic", last=last)

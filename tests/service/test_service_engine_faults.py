@@ -180,6 +180,29 @@ def test_a_loop_that_ends_under_a_commit_takes_nothing_with_it(kept_place: KeptP
     assert check_whole(service) == before + 2
 
 
+def test_control_a_turn_that_is_written_by_halves_is_noticed_where_its_loop_ends() -> None:
+    async def take_halves() -> None:
+        async with service.open(user="p", id="v") as session:
+            session.update({"n": 1, "twice": 2, "user:n": 1})
+        async with service.open(user="p", id="v") as session:
+            for role in ("user", "assistant"):
+                session.messages.add(role, "1")
+            session.memory.set("n", 1)
+
+    async def leave(steps: int) -> None:
+        leaving.append(asyncio.ensure_future(take_halves()))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+
+    leaving: list[asyncio.Task[None]] = []
+    with pytest.raises(AssertionError):
+        for steps in range(60):
+            service = SessionService(MemoryEngine(), app="clinic")
+            service.sync.create(user="p", id="v")
+            asyncio.run(leave(steps))
+            check_whole(service, 0, 1)
+
+
 def fill(session: Any, number: int) -> None:
     """What ``take_turn`` does."""
     session.update({"n": number, "twice": 2 * number, "user:n": number})
@@ -434,12 +457,19 @@ def test_turns_that_wait_for_one_connection_in_vain_are_whole_or_undone(held_pla
     use_up_connections(held_place, 1)
 
 
-@pytest.mark.parametrize(("connections", "number"), [(1, 3), (8, 0)])
 @pytest.mark.parametrize("held_place", ["postgres"], indirect=True)
-def test_turns_that_find_no_connection_write_nothing_and_say_so(held_place: KeptPlace, connections: int, number: int) -> None:
+def test_turns_that_find_no_connection_write_nothing_and_say_so(held_place: KeptPlace) -> None:
     """On Redis those that wait find one when the first has given up, and say that nobody can tell."""
-    errors = use_up_connections(held_place, connections)
-    assert sum("in use" in str(error) for error in errors if type(error) is EngineError) == number
+    assert count_in_use(use_up_connections(held_place, 1)) == 3
+
+
+@pytest.mark.parametrize("held_place", ["postgres"], indirect=True)
+def test_control_turns_that_have_one_each_do_not_say_so(held_place: KeptPlace) -> None:
+    assert count_in_use(use_up_connections(held_place, 8)) == 0
+
+
+def count_in_use(errors: list[BaseException]) -> int:
+    return sum("in use" in str(error) for error in errors if type(error) is EngineError)
 
 
 # ---- disks
@@ -470,7 +500,7 @@ def fill_up(place: KeptPlace) -> None:
     assert (read(service)["large"], service.sync.messages(user="p", id="v").total) == (1, 5)
 
 
-@pytest.mark.parametrize("held_place", ["sqlite", "redis", "postgres"], indirect=True)
+@pytest.mark.parametrize("held_place", IN_A_QUEUE, indirect=True)
 def test_a_turn_for_which_there_is_no_room_writes_nothing(held_place: KeptPlace) -> None:
     fill_up(held_place)
 
@@ -482,16 +512,16 @@ def test_control_a_turn_for_which_there_is_room_is_written(held_place: KeptPlace
         fill_up(held_place)
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can be another user")
-def test_a_file_that_a_user_may_not_write_is_told_and_stays_as_it_is() -> None:
+def write_as_another_user(mode: int, folder_mode: int = 0o755) -> None:
+    """Another user is told why a turn cannot be written; nothing of it is there."""
     folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o755)
+    folder.chmod(folder_mode)
     place = KeptPlace("sqlite", str(folder / "dcaf.db"))
     service = place.open_service()
     service.sync.create(user="p", id="v")
     take_turn(service)
     for path in folder.iterdir():
-        path.chmod(0o444)
+        path.chmod(mode)
 
     def try_as_another_user() -> None:
         os.setgid(65_534)
@@ -505,3 +535,17 @@ def test_a_file_that_a_user_may_not_write_is_told_and_stays_as_it_is() -> None:
     assert check_whole(service) == 2
     place.close()
     shutil.rmtree(folder)
+
+
+ONLY_ROOT: Final = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can be another user")
+
+
+@ONLY_ROOT
+def test_a_file_that_a_user_may_not_write_is_told_and_stays_as_it_is() -> None:
+    write_as_another_user(0o444)
+
+
+@ONLY_ROOT
+def test_control_a_file_that_another_user_may_write_is_written() -> None:
+    with pytest.raises(AssertionError):
+        write_as_another_user(0o666, 0o777)

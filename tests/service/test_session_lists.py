@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dcaf.core.base64url import decode, encode
 from dcaf.core.errors import ConfigurationError
 from dcaf.engines import MemoryEngine
-from dcaf.service import Kept, SessionService, listing
+from dcaf.service import Kept, SessionService, all_users, listing
 from tests.service.kept_places import Calls, KeptPlace, Watched
 from tests.service.test_archive import Clock, serve
 
@@ -67,7 +68,7 @@ def test_control_states_are_mixed_where_rows_are_taken_for_those_of_another_sess
     assert ask() == right
     monkeypatch.setattr(listing, "READ_AT_ONCE", 4)  # two sessions a transaction
     assert ask() == right
-    monkeypatch.setattr(listing, "_read_values", lambda names, rows: {name: 0 for name in names if next(iter(rows), None)})
+    monkeypatch.setattr(listing, "read_values", lambda names, rows: {name: 0 for name in names if next(iter(rows), None)})
     assert ask() != right
 
 
@@ -265,3 +266,178 @@ def test_wrong_arguments_of_a_purge_are_refused(arguments: dict[str, Any]) -> No
     _, _, service = serve()
     with pytest.raises(ConfigurationError):
         service.sync.purge(**arguments)
+
+
+# All users
+
+
+def everyone(service: SessionService, **arguments: Any) -> Iterator[list[Kept]]:
+    """The pages of the list of all users, one after the other."""
+    cursor: str | None = None
+    while True:
+        page = service.sync.list_all(cursor=cursor, **arguments)
+        yield page.items
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+def names(items: list[Kept]) -> list[tuple[str | None, str]]:
+    return [(item.user, item.id) for item in items]
+
+
+def test_the_sessions_of_all_users_are_listed_page_by_page(calls: Calls) -> None:
+    async def test(calls: Calls) -> None:
+        assert await calls.ask("list_all") == listing.ListPage([], None)
+        made = {(f"p{number % 9}", f"v{number}") for number in range(18)}
+        for user, id_ in made:
+            await calls.create(user=user, id=id_, state={"n": int(id_[1:]), "user:u": user})
+        nobody = (await calls.create(user=None, state={"user:u": "mine"})).id
+        await calls.create(user="p0", id="archived")
+        await calls.ask("archive", user="p0", id="archived")
+        await calls.create(user="p1", id="deleted")
+        await calls.delete(user="p1", id="deleted")
+        other = calls.of(SessionService(calls.service.engine, app="other"))
+        await other.create(user="p1", id="other")
+        found, cursor = [], None
+        while True:
+            page = await calls.ask("list_all", limit=4, cursor=cursor, state=["n", "user:u"])
+            found += page.items
+            cursor = page.cursor
+            if cursor is None:
+                break
+            assert len(page.items) <= 4
+        assert set(names(found)) == {*made, (None, nobody)}
+        assert len(found) == 19
+        assert {item.id: item.state for item in found} == {
+            nobody: {"user:u": "mine"},
+            **{id_: {"n": int(id_[1:]), "user:u": user} for user, id_ in made},
+        }
+        assert names((await calls.ask("list_all", archived=True)).items) == [("p0", "archived")]
+        assert names((await other.ask("list_all")).items) == [("p1", "other")]
+
+    calls.run(test)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    have=st.lists(
+        st.tuples(st.sampled_from(["p", "q", None]), st.booleans(), st.sampled_from(["", "archived", "deleted"])), max_size=14
+    ),
+    limit=st.integers(1, 5),
+    archived=st.booleans(),
+    bounds=st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(1, 5)),
+)
+def test_the_pages_of_all_users_have_each_wanted_session_once(
+    have: list[tuple[str | None, bool, str]], limit: int, archived: bool, bounds: tuple[int, int, int]
+) -> None:
+    _, engine, service = serve()
+    expected = []
+    for number, (user, has_label, fate) in enumerate(have):
+        whose: dict[str, Any] = {"user": user, "id": f"v{number}"}
+        service.sync.create(**whose, labels={"a": "1"} if has_label else {})
+        SessionService(engine, app="other").sync.create(user="p", id=f"v{number}", labels={"a": "1"})
+        if fate == "archived":
+            service.sync.archive(**whose)
+        if fate == "deleted":
+            service.sync.delete(**whose)
+        if has_label and fate == ("archived" if archived else ""):
+            expected.append((user, f"v{number}"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(all_users, "AT_ONCE", bounds[0])
+        patch.setattr(all_users, "MOST_LOOKED", bounds[1])
+        patch.setattr(all_users, "PARTITIONS_AT_ONCE", bounds[2])
+        pages = list(everyone(service, labels={"a": "1"}, limit=limit, archived=archived))
+    found = [one for page in pages for one in names(page)]
+    assert all(len(page) <= limit for page in pages)
+    assert len(found) == len(expected)
+    assert set(found) == set(expected)
+
+
+def test_the_last_page_of_all_users_has_no_cursor() -> None:
+    _, _, service = serve()
+    for number in range(12):
+        service.sync.create(user=f"p{number}", id="v")
+    assert [len(page) for page in everyone(service, limit=4)] == [4, 4, 4]
+    assert [len(page) for page in everyone(service, limit=1_000)] == [12]
+
+
+def test_sessions_that_are_committed_while_all_are_listed_are_found_once() -> None:
+    clock, _, service = serve()
+    for number in range(30):
+        service.sync.create(user=f"p{number % 4}", id=f"v{number}")
+    found = []
+    for number, page in enumerate(everyone(service, limit=3)):
+        found += names(page)
+        clock.now += 60
+        service.sync.merge(user=f"p{number % 4}", id=f"v{number}", state={"n": 1})
+        with service.sync.open(user=f"p{(29 - number) % 4}", id=f"v{29 - number}") as session:
+            session["m"] = 1
+    assert sorted(found) == sorted((f"p{number % 4}", f"v{number}") for number in range(30))
+
+
+def test_control_lists_of_each_user_show_a_session_twice_that_was_committed_meanwhile() -> None:
+    clock, _, service = serve()
+    for number in range(6):
+        service.sync.create(user="p", id=f"v{number}")
+        clock.now += 60
+    found = []
+    for page in pages_of(service, user="p", order="oldest", limit=2):
+        found += [item.id for item in page]
+        if len(found) == 2:
+            with service.sync.open(user="p", id="v0") as session:
+                session["m"] = 1
+    assert len(found) == 7
+
+
+def test_a_session_that_goes_while_states_are_read_is_left_out() -> None:
+    engine = Watched(MemoryEngine())
+    service = SessionService(engine, app="clinic")
+    for number in range(3):
+        service.sync.create(user="p", id=f"v{number}", state={"n": number})
+    engine.before(1, lambda: SessionService(engine._engine, app="clinic").sync.delete(user="p", id="v1"))
+    assert {item.id: item.state for item in service.sync.list_all(state=["n"]).items} == {"v0": {"n": 0}, "v2": {"n": 2}}
+
+
+def test_one_application_is_listed_among_the_rows_of_others_without_many_trips() -> None:
+    engine = Watched(MemoryEngine())
+    for number in range(1_000):
+        SessionService(engine, app="other").sync.create(user=f"p{number}", id="v")
+    service = SessionService(engine, app="clinic")
+    service.sync.create(user="p", id="v")
+    before = engine.done
+    assert [names(page) for page in everyone(service, limit=1)] == [[("p", "v")]]
+    assert engine.done - before <= 8
+
+
+@pytest.mark.parametrize("wrong", ["x", "", 3, "AAAA", "A" * 43, "A" * 600])
+def test_the_cursor_of_another_list_is_refused(wrong: Any) -> None:
+    _, engine, service = serve()
+    for number in range(4):
+        for app in ("clinic", "other"):
+            SessionService(engine, app=app).sync.create(user=f"p{number}", id="v")
+    cursors = [
+        wrong,
+        SessionService(engine, app="other").sync.list_all(limit=1).cursor,
+        service.sync.list(user="p0", limit=1).cursor or "x",
+    ]
+    for cursor in cursors:
+        with pytest.raises(ConfigurationError, match="cursor="):
+            service.sync.list_all(cursor=cursor)
+    good = service.sync.list_all(limit=1).cursor
+    assert good is not None
+    with pytest.raises(ConfigurationError, match="cursor="):
+        service.sync.list_all(cursor=good, archived=True)
+    with pytest.raises(ConfigurationError, match="cursor="):
+        service.sync.list(user="p0", cursor=good)
+    with pytest.raises(ConfigurationError, match="cursor="):  # of an engine of more partitions
+        SessionService(MemoryEngine(), app="clinic").sync.list_all(cursor=encode(decode(good)[:8] + b"\0\3"))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"limit": 0}, {"limit": 1_001}, {"limit": True}, {"state": "a"}, {"archived": 1}, {"labels": {"a": 1}}]
+)
+def test_wrong_arguments_of_the_list_of_all_are_refused(wrong: Any) -> None:
+    _, _, service = serve()
+    with pytest.raises(ConfigurationError):
+        service.sync.list_all(**wrong)

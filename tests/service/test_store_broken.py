@@ -24,8 +24,8 @@ from dcaf.core import (
     current_session,
     transaction,
 )
-from dcaf.core.errors import EngineError
-from dcaf.engines import MemoryEngine
+from dcaf.core.errors import CommitUnknownError, EngineError
+from dcaf.engines import MemoryEngine, Outcome, Transaction
 from dcaf.ledger import Ledger
 from dcaf.service import KeptSession, Messages, SessionService
 from dcaf.service import companion as companions
@@ -404,11 +404,23 @@ def test_a_call_that_answers_what_another_has_answered_fails_alone() -> None:
     anyio.run(main)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="in doubt, the state goes back to that of the store where that is newer, and the history does not"
-)
-def test_a_frame_that_could_not_be_written_goes_on_whole_with_the_next_one() -> None:
-    engine: Any = Watched(MemoryEngine())
+class Doubtful(Watched):
+    """An engine that fails once, when it has written, or before."""
+
+    fails: type[EngineError] | None = None
+
+    async def transact(self, transaction: Transaction) -> Outcome:
+        fails, self.fails = self.fails, None
+        if fails is EngineError:
+            break_engine()
+        outcome = await super().transact(transaction)
+        if fails is not None:
+            raise fails("who knows")
+        return outcome
+
+
+def talk_in_doubt(engine: Doubtful, error: type[EngineError], at: str) -> tuple[list[str], int, list[Any]]:
+    """Three frames, the commit of one of which fails, while a shared key changes; what was answered, ``n``, and what was said."""
     sessions = SessionService(engine, app=AUDIENCE)
 
     async def talk(socket: WebSocket) -> None:
@@ -419,23 +431,39 @@ def test_a_frame_that_could_not_be_written_goes_on_whole_with_the_next_one() -> 
                 session = current_session(KeptSession)
                 session.messages.add("user", text)
                 session.incr("n")
-                if text == "1":
-                    engine.before(0, break_engine)
+                if text == at:
+                    engine.fails = error
                 await socket.send_json({"type": "done"})
 
     app = Starlette(routes=[WebSocketRoute("/", talk)])
     served = SessionMiddleware(app, keys=RING, audience=AUDIENCE, store=sessions, subject=lambda _: "ada")
+    answered = []
     with TestClient(served).websocket_connect("/") as socket:
-        for text, kind in (("0", "done"), ("1", "error"), ("2", "done")):
+        for text in ("0", "1", "2"):
             socket.send_json({"text": text})
-            assert socket.receive_json()["type"] == kind
-            if kind == "error":
+            answered.append(socket.receive_json()["type"])
+            if text == at:
                 with sessions.sync.open(user="ada") as other:
                     other.user["theme"] = "dark"
     [kept] = [kept for kept in sessions.sync.list(user="ada").items if kept.messages]
     found = sessions.sync.get(user="ada", id=kept.id)
     assert found is not None
-    assert found["n"] == kept.messages
+    return answered, found["n"], [message.content for message in sessions.sync.messages(user="ada", id=kept.id).items]
+
+
+@pytest.mark.parametrize("at", ["0", "1"])
+def test_a_frame_that_could_not_be_written_goes_on_whole_with_the_next_one(at: str) -> None:
+    answered, count, said = talk_in_doubt(Doubtful(MemoryEngine()), EngineError, at)
+    assert answered == ["error" if text == at else "done" for text in ("0", "1", "2")]
+    assert (count, said) == (3, ["0", "1", "2"])
+
+
+@pytest.mark.parametrize("at", ["0", "1"])
+def test_a_frame_that_was_written_all_the_same_is_kept_once(at: str) -> None:
+    answered, count, said = talk_in_doubt(Doubtful(MemoryEngine()), CommitUnknownError, at)
+    assert answered[int(at)] == "error"
+    assert (count, len(said)) == (len(said), len(set(said)))
+    assert at in said
 
 
 def break_engine() -> None:

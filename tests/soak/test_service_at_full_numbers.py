@@ -15,6 +15,7 @@ from tests.promises import test_p20_kept_sessions as p20
 from tests.promises import test_p23_kept_sessions as p23
 from tests.promises.broken_services import make_merging, make_service
 from tests.promises.places import Place, Server, find_place
+from tests.service.fair_processes import Served, count_kept, serve
 from tests.service.kept_places import KINDS, KeptPlace, find_kept_place
 from tests.service.test_service_faults import play_rounds_that_merge, play_rounds_that_reject
 
@@ -77,3 +78,27 @@ def test_turns_of_one_process_at_once(play: Play, kind: str, tmp_path: Path) -> 
     asyncio.run(play(place, number))
     print(f"{kind}: {play.__name__}, {number:,} times, in {time.monotonic() - began:.0f} s")
     place.close()
+
+
+def serve_on_a_file(folder: Path) -> Served:
+    """Four processes have eight turns at once, each, on one SQLite file."""
+    place = find_kept_place("sqlite", folder)
+    place.open_service().sync.create(user="p")  # makes the tables
+    place.close()
+    served = serve(place, seconds=max(1.0, 60 * SCALE))
+    assert count_kept(place) == [len(took_s) for took_s in served.took_s]
+    place.close()
+    return served
+
+
+def test_four_processes_with_eight_turns_at_once_are_served_alike(tmp_path: Path) -> None:
+    served = serve_on_a_file(tmp_path)
+    print(f"with the kernel's lock: {served}")
+    assert served.fairness >= 0.8
+
+
+def test_control_by_a_retry_instead_of_the_lock_they_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dcaf.engines.sqlite.file.HAS_FLOCK", False)
+    served = serve_on_a_file(tmp_path)
+    print(f"by a retry: {served}")
+    assert served.fairness < 0.8

@@ -27,8 +27,8 @@ from dcaf.engines.words import SCOPE_BYTES, name_scope
 VECTOR: Final = '"words-"'
 """The column that the server makes. No column of a Table has such a name."""
 
-MOST_RANKED: Final = 20_000
-"""How many rows a search ranks at most: so it ends in time, whatever words it is given."""
+MOST_RANKED: Final = 1_000
+"""Of how many rows a word counts at most: so a search ends in time, whatever it is given, and a rare word is always among them."""
 
 FIRST_BYTE_OF_OTHERS: Final = 0x80
 
@@ -63,8 +63,8 @@ class WordsSql:
 
     def list_values(self, wanted: Search) -> list[object]:
         """What ``find`` takes."""
-        rows, terms = wanted.rows, list_terms(wanted)
-        return [" | ".join(terms), rows.start, rows.end or b"", rows.end is None, " ".join(terms), wanted.limit]
+        rows = wanted.rows
+        return [rows.start, rows.end or b"", rows.end is None, " ".join(list_terms(wanted)), wanted.limit]
 
 
 def list_terms(wanted: Search) -> list[str]:
@@ -79,15 +79,15 @@ def _write(word: str) -> str:
 
 
 def _build_search(name: str, columns: str) -> str:
-    between = 't."key" >= $2::bytea AND ($4::boolean OR t."key" < $3::bytea)'
-    terms = "pg_catalog.unnest(pg_catalog.string_to_array($5::text, ' '::text)::tsquery[]) WITH ORDINALITY AS q(term, place)"
+    between = 't."key" >= $1::bytea AND ($3::boolean OR t."key" < $2::bytea)'
     return f"""WITH
-found AS MATERIALIZED (SELECT t."key", t.{VECTOR} AS vector FROM {name} AS t
-  WHERE t.{VECTOR} @@ $1::text::tsquery AND {between} LIMIT {MOST_RANKED}),
-parts AS MATERIALIZED (SELECT f."key", q.place, pg_catalog.ts_rank(f.vector, q.term, 1)::float8 AS fit
-  FROM found AS f CROSS JOIN {terms} WHERE f.vector @@ q.term),
-weights AS (SELECT p.place, pg_catalog.ln(1::float8 + (SELECT pg_catalog.count(*) FROM found)::float8 / pg_catalog.count(*)::float8)
-  AS weight FROM parts AS p GROUP BY p.place),
-best AS (SELECT p."key", pg_catalog.sum(p.fit * w.weight) AS fit FROM parts AS p JOIN weights AS w ON w.place = p.place
-  GROUP BY p."key" ORDER BY 2 DESC, 1 DESC LIMIT $6)
+terms AS MATERIALIZED (SELECT q.place, q.term::tsquery AS term
+  FROM pg_catalog.unnest(pg_catalog.string_to_array($4::text, ' '::text)) WITH ORDINALITY AS q(term, place)),
+met AS MATERIALIZED (SELECT q.place, q.term, f."key", f.vector FROM terms AS q CROSS JOIN LATERAL
+  (SELECT t."key", t.{VECTOR} AS vector FROM {name} AS t WHERE t.{VECTOR} @@ q.term AND {between} LIMIT {MOST_RANKED}) AS f),
+weights AS MATERIALIZED (SELECT m.place, pg_catalog.ln(1::float8 +
+  (SELECT pg_catalog.count(DISTINCT n."key") FROM met AS n)::float8 / pg_catalog.count(*)::float8) AS weight
+  FROM met AS m GROUP BY m.place),
+best AS (SELECT m."key", pg_catalog.sum(pg_catalog.ts_rank(m.vector, m.term, 1)::float8 * w.weight) AS fit
+  FROM met AS m JOIN weights AS w ON w.place = m.place GROUP BY m."key" ORDER BY 2 DESC, 1 DESC LIMIT $5)
 SELECT {columns} FROM best JOIN {name} AS t ON t."key" = best."key" ORDER BY best.fit DESC, best."key" DESC"""

@@ -52,6 +52,7 @@ def find_replaced(transaction: Transaction) -> dict[Record, None]:
         for write in transaction.writes
         if isinstance(write, Put)
         and len(write.values) == len(write.record.table.columns)
+        and write.record.table.searchable is None  # whose index must be told what was there
         and not any(isinstance(value, Plus) for value in write.values.values())
     }
     for record in transaction.reads:

@@ -2,7 +2,7 @@
 
     engine = SqliteEngine("/var/lib/shop/dcaf.db")
 
-One thread writes and one reads, whoever calls: event loops of asyncio and trio, threads, and processes that were forked. What waits
+One thread writes, one reads, and one searches, whoever calls: event loops of asyncio and trio, threads, and processes that were forked. What waits
 while the disk writes is one more commit for all of it.
 
 What a reader gets wrong: a process that is forked while a connection is open must not touch the file (SQLite's locks belong to the
@@ -176,7 +176,7 @@ class _Sync:
 
 
 class _Calls:
-    """The two threads, and which of them does what; made anew in a process that was forked."""
+    """The threads, and which of them does what; made anew in a process that was forked."""
 
     def __init__(self, settings: Settings) -> None:
         self.tables = Tables()
@@ -203,7 +203,8 @@ class _Calls:
     def plan_search(self, wanted: Search) -> tuple[Worker, Job]:
         check_search(wanted)
         self.tables.require(wanted.table)
-        return self._reading(), Job(work.search(wanted), writes=False)
+        self._check()
+        return self._searcher, Job(work.search(wanted), writes=False)
 
     def plan_purge(self, table: Table, after: bytes) -> tuple[Worker, Job]:
         self.tables.require(table)
@@ -219,11 +220,11 @@ class _Calls:
     def close(self) -> None:
         self._is_closed = True
         if self._pid == os.getpid():
-            self._reader.stop()
-            self._writer.stop()
+            for worker in (self._searcher, self._reader, self._writer):
+                worker.stop()
 
     def before_fork(self) -> None:
-        self._pauses = [self._reader.pause(), self._writer.pause()]
+        self._pauses = [worker.pause() for worker in (self._searcher, self._reader, self._writer)]
         end = time.monotonic() + STILL_S
         self._is_still = all(pause.reached.wait(max(0, end - time.monotonic())) for pause in self._pauses)
 
@@ -243,6 +244,8 @@ class _Calls:
         self.writing: Writer = Writer(self._settings)
         self._writer: Worker = Worker(self.writing, name="dcaf-sqlite-writer", timeout_s=timeout_s)
         self._reader: Worker = Worker(Reader(self._settings, self._writer), name="dcaf-sqlite-reader", timeout_s=timeout_s)
+        # A search may take long, and no turn is to wait for it.
+        self._searcher: Worker = Worker(Reader(self._settings, self._writer), name="dcaf-sqlite-searcher", timeout_s=timeout_s)
 
     def _reading(self) -> Worker:
         self._check()
@@ -257,7 +260,7 @@ class _Calls:
             raise EngineError(CLOSED)
         if self._pid == os.getpid():
             return
-        if self._writer.was_used or self._reader.was_used:
+        if any(worker.was_used for worker in (self._searcher, self._reader, self._writer)):
             raise EngineError(FORKED)
         with _LOCK:
             if self._pid != os.getpid():

@@ -69,7 +69,7 @@ export class Conversation {
 
   /** Ask for what was said so far, where the service keeps it. @returns {Promise<import("./exchange.js").Recalled>} */
   recall() {
-    return recall(this.#bearing(), (envelope) => this.adopt(envelope));
+    return recall(() => this.#bearing(), (envelope) => this.adopt(envelope));
   }
 
   /** @param {string} address Where the service ends the session. @param {AbortSignal} signal */

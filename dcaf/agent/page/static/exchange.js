@@ -69,21 +69,22 @@ export function end(address, body, signal, adopt) {
 }
 
 /**
- * Ask for the conversation of the session in a body; never throws.
- * @param {string} body
+ * Ask for the conversation of the session in a body, and once more where that is an older one, for which the newer one came; never throws.
+ * @param {() => string} request Gives the body.
  * @param {Adopter} adopt
  * @returns {Promise<Recalled>}
  */
-export async function recall(body, adopt) {
+export async function recall(request, adopt) {
   /** @type {Recalled} */
   const recalled = { messages: [], memory: {}, isTold: false };
-  await post("api/history", { body }, adopt, async (response, outcome) => {
+  const ask = () => post("api/history", { body: request() }, adopt, async (response, outcome) => {
     const told = read(await response.text().catch(() => ""));
     arrived(told, outcome, adopt);
     recalled.messages = listOf(told.messages).map(objectOf);
     recalled.memory = objectOf(told.memory);
     recalled.isTold = Array.isArray(told.messages);
   });
+  if ((await ask()).applied === false) await ask();
   return recalled;
 }
 
