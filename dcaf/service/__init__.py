@@ -12,6 +12,7 @@ from dcaf.service.checkpoints import Checkpoint
 from dcaf.service.conversation import Messages, SyncMessages
 from dcaf.service.document_rows import Document
 from dcaf.service.documents import Documents, SyncDocuments
+from dcaf.service.encryption import EncryptedEngine, Reencrypted
 from dcaf.service.events import Event, MessageEvent, StateEvent
 from dcaf.service.history import HistoryPage
 from dcaf.service.kept import Kept
@@ -47,6 +48,7 @@ __all__ = [
     "Document",
     "DocumentTransaction",
     "Documents",
+    "EncryptedEngine",
     "Erased",
     "Event",
     "FoundFact",
@@ -63,6 +65,7 @@ __all__ = [
     "MessageEvent",
     "Messages",
     "Purged",
+    "Reencrypted",
     "Remembered",
     "ServiceTurn",
     "SessionService",
