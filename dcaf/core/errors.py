@@ -41,7 +41,8 @@
     └── StoreError                    the operator's
         ├── SessionUnavailable            503  the ledger or the store cannot be reached
         └── EngineError                   503  an engine could not read or write, and wrote nothing
-            └── CommitUnknownError        503  nobody can tell whether an engine has written
+            ├── CommitUnknownError        503  nobody can tell whether an engine has written
+            └── SealedRowError            503  a row that was encrypted cannot be opened
 
 >>> SessionInvalid(reason="mac", kid="k7").http_status
 400
@@ -488,6 +489,15 @@ class CommitUnknownError(EngineError):
     """An engine was interrupted while it wrote: nobody can tell whether it was written. Read again before you write again."""
 
     code = "commit-unknown"
+
+
+class SealedRowError(EngineError):
+    """A row that was encrypted cannot be opened: it is not what was written in its place, or its key is not in the ring.
+
+    The message says which, and the id of the key; it has no key and no value of the row.
+    """
+
+    code = "sealed-row"
 
 
 def describe_raised(error: BaseException) -> str:

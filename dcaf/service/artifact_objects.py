@@ -50,7 +50,7 @@ class Objects:
         self._store: Any = _open(place) if isinstance(place, str) else _require_store(place)
         self._folder = Path(self._store.prefix or "/") if isinstance(self._store, LocalStore) else None
 
-    def create(self, path: str, data: bytes) -> bool:
+    def create(self, path: str, data: bytes | bytearray | memoryview) -> bool:
         """Write an object; False where there is one, which stays as it is.
 
         Raises:
@@ -64,7 +64,7 @@ class Objects:
         self._sync(path)
         return True
 
-    def put(self, path: str, data: bytes) -> None:
+    def put(self, path: str, data: bytes | bytearray | memoryview) -> None:
         """Write an object, in place of one that is there.
 
         Raises:

@@ -35,6 +35,7 @@ from dcaf.service.changes import Change
 from dcaf.service.checkpoints import Checkpoint, list_checkpoints, set_checkpoint
 from dcaf.service.commits import STALE, Overtaken, commit, find_open_calls, log_clashes
 from dcaf.service.dropping import NEVER, drop
+from dcaf.service.encryption_guard import below_of
 from dcaf.service.events import Event, list_events
 from dcaf.service.exporting import export_app, export_session, export_user
 from dcaf.service.history import HistoryPage, read_history, unpack_page
@@ -301,7 +302,7 @@ class Calls:
 
     def _reaches(self, engine: Engine) -> bool:
         """Whether an engine keeps the rows that this service's does; each engine in memory has rows of its own."""
-        return engine is self.engine or (engine.url == self.engine.url != MEMORY_URL)
+        return below_of(engine) is below_of(self.engine) or (engine.url == self.engine.url != MEMORY_URL)
 
     def _random(self, number: int) -> bytes:
         return require_random(self._randomness, number)

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 from dcaf.core.arguments import require
 from dcaf.core.context import current_session
 from dcaf.core.errors import ConfigurationError
+from dcaf.core.keys import Keyring
 from dcaf.core.store import StoreSettings
 from dcaf.engines import Engine, MemoryEngine
 from dcaf.engines.opening import require_engine
@@ -38,6 +39,9 @@ from dcaf.service.artifacts import Artifacts
 from dcaf.service.blocks import Imported
 from dcaf.service.calls import Calls, OnBusy
 from dcaf.service.checkpoints import Checkpoint
+from dcaf.service.encryption import EncryptedEngine, Reencrypted, plan_reencryption, require_encrypted
+from dcaf.service.encryption_guard import PlainEngine, below_of, guard
+from dcaf.service.encryption_layout import NO_FILES
 from dcaf.service.events import Event
 from dcaf.service.exporting import stream_async
 from dcaf.service.history import HistoryPage
@@ -69,6 +73,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+RING: Final = "the Keyring that encrypts, for instance Keyring.from_environment(), or None"
+ANOTHERS: Final = "The engine encrypts what another application keeps. Give app= its name, or make an EncryptedEngine for this one."
+
 MOST_CARRIED: Final = 128 * 1024
 """How large a state may be that goes back into a token, where nobody says how much fits."""
 
@@ -86,6 +93,8 @@ class SessionService:
             an agent with ``history="server"`` reads. ``open`` has an argument of its own.
         ledger: For a service behind a middleware, which token of a session is the newest, who holds it, and what was used up: a
             Ledger on the same engine, with settings of its own; None for one with the defaults.
+        encrypt: The ring under whose keys everything is encrypted that is kept; None keeps it as it is. Both cannot be changed for
+            sessions that are there.
         randomness: That many random bytes, for ids.
         artifacts: Where the bytes of the sessions' files are: a url such as ``file:///var/lib/clinic/files``, ``s3://bucket/prefix``
             or ``memory://``, a store of obstore, or an ArtifactStore; None for a service without files.
@@ -108,13 +117,17 @@ class SessionService:
         on_busy: OnBusy = "reject",
         last: int = 50,
         ledger: Ledger | None = None,
+        encrypt: Keyring | None = None,
         randomness: Callable[[int], bytes] = os.urandom,
         artifacts: ArtifactStore | ObjectStore | str | None = None,
     ) -> None:
-        found = require_engine("SessionService()", engine)
-        store = None if artifacts is None else ArtifactStore.of(artifacts)
+        self._encrypt = encrypt
         self._url = engine if isinstance(engine, str) else None
-        self._calls = Calls(found, app, ttl=ttl, on_busy=on_busy, last=last, randomness=randomness, artifacts=store)
+        found = self._open_engine(engine, app)
+        store = None if artifacts is None else ArtifactStore.of(artifacts)
+        if store is not None and isinstance(found, EncryptedEngine):
+            raise ConfigurationError(NO_FILES)
+        self._calls = Calls(guard(found, app), app, ttl=ttl, on_busy=on_busy, last=last, randomness=randomness, artifacts=store)
         self._ledger = _check_ledger(ledger, found)
         self.level: str = LEVEL
         self.app: str = self._calls.app
@@ -125,8 +138,9 @@ class SessionService:
 
     @property
     def engine(self) -> Engine:
-        """The engine."""
-        return self._calls.engine
+        """The engine; with ``encrypt=`` one over it that encrypts, which another service of this application can be given."""
+        found = self._calls.engine
+        return found.below if isinstance(found, PlainEngine) else found
 
     def as_store(self, settings: StoreSettings) -> ServiceStore:
         """The store for a middleware or a ``SessionHost``, which call this: give them ``store=SessionService(...)``.
@@ -155,11 +169,24 @@ class SessionService:
 
     async def _reopen(self) -> None:
         """Close the engine, if this service has opened it; a later call opens it again. One in memory would be lost."""
-        if self._url is None or isinstance(self.engine, MemoryEngine):
+        engine = self._calls.engine
+        if self._url is None or isinstance(below_of(engine), MemoryEngine):
             return
-        engine = self.engine
-        self._calls.use(require_engine("SessionService()", self._url))
+        self._calls.use(guard(self._open_engine(self._url, self.app), self.app))
         await engine.aclose()
+
+    def _open_engine(self, engine: Engine | str, app: str) -> Engine:
+        """The engine that was given; one over it that encrypts, where there is a ring.
+
+        Raises:
+            ConfigurationError: It is none, or encrypts what another application keeps.
+        """
+        found = require_engine("SessionService()", engine)
+        if self._encrypt is not None:
+            return EncryptedEngine(found, app=app, keys=require("encrypt=", self._encrypt, Keyring, RING))
+        if isinstance(found, EncryptedEngine) and found.app != app:
+            raise ConfigurationError(ANOTHERS)
+        return found
 
     async def resume(self, *, subject: str, id: str) -> None:
         """Have the answer of this turn carry the newest token of another session: one that its user began on another device.
@@ -183,7 +210,7 @@ class SessionService:
         session = current_session()
         plan = plan_resume(self._calls, session, subject, id)
         if plan is not None:
-            give_way(session, subject, await run_async(plan, self.engine))
+            give_way(session, subject, await run_async(plan, self._calls.engine))
 
     def open(self, *, user: str | None, id: str | None = None, last: int = 50) -> ServiceTurn:
         """One turn of a session, as ``async with sessions.open(...) as session``.
@@ -255,7 +282,7 @@ class SessionService:
         """
         arguments = {"user": user, "id": id, "state": state, "title": title, "labels": labels, "metadata": metadata}
         wanted = take(CreateSessionRequest, request, arguments)
-        return await run_to_end(self._calls.create(wanted), self.engine)
+        return await run_to_end(self._calls.create(wanted), self._calls.engine)
 
     @overload
     async def get(self, request: GetSessionRequest) -> KeptSession | None: ...
@@ -277,7 +304,7 @@ class SessionService:
             EngineError: The engine failed.
         """
         wanted = take(GetSessionRequest, request, {"user": user, "id": id})
-        return await run_async(self._calls.get(wanted), self.engine)
+        return await run_async(self._calls.get(wanted), self._calls.engine)
 
     async def save(self, session: KeptSession) -> None:
         """Commit what was done to a session that ``get`` or ``create`` returned.
@@ -288,7 +315,7 @@ class SessionService:
             ConfigurationError: It is no session of this service.
             EngineError: The engine failed.
         """
-        await run_to_end(self._calls.save(session), self.engine)
+        await run_to_end(self._calls.save(session), self._calls.engine)
 
     @overload
     async def delete(self, request: DeleteSessionRequest) -> bool: ...
@@ -314,7 +341,7 @@ class SessionService:
                 call again, or let a purge go on with it.
         """
         wanted = take(DeleteSessionRequest, request, {"user": user, "id": id})
-        return await run_to_end(self._calls.delete(wanted), self.engine)
+        return await run_to_end(self._calls.delete(wanted), self._calls.engine)
 
     async def get_or_create(self, *, user: str | None, id: str) -> KeptSession:
         """A session as it is now; one that is made where there is none.
@@ -323,7 +350,7 @@ class SessionService:
             ConfigurationError: User or id is empty, or no text that UTF-8 can say.
             EngineError: The engine failed.
         """
-        return await run_to_end(self._calls.get_or_create(user, id), self.engine)
+        return await run_to_end(self._calls.get_or_create(user, id), self._calls.engine)
 
     async def messages(
         self,
@@ -352,7 +379,7 @@ class SessionService:
             ConfigurationError: An argument is wrong, ``since`` has no time zone, or several of the three are given.
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.messages(user, id, limit, before=before, after=after, since=since), self.engine)
+        return await run_async(self._calls.messages(user, id, limit, before=before, after=after, since=since), self._calls.engine)
 
     async def list_events(
         self, *, user: str | None, id: str, limit: int = 50, before: str | None = None, after: str | None = None
@@ -375,7 +402,7 @@ class SessionService:
             ConfigurationError: An argument is wrong, both ``before`` and ``after`` are given, or a cursor is another session's.
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.list_events(user, id, limit, before, after), self.engine)
+        return await run_async(self._calls.list_events(user, id, limit, before, after), self._calls.engine)
 
     async def search(self, query: str, *, user: str | None, id: str | None = None, limit: int = 10) -> builtins.list[FoundMessage]:
         """Messages that have any of some words, the best first: of all sessions of a user, or of one session.
@@ -397,7 +424,7 @@ class SessionService:
             ConfigurationError: An argument is wrong, or the engine cannot search: Redis cannot.
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.search(query, user, id, limit), self.engine)
+        return await run_async(self._calls.search(query, user, id, limit), self._calls.engine)
 
     async def append(self, *, user: str | None, id: str, messages: Iterable[Any]) -> int:
         """Add messages to a session beside whatever turn is in progress; returns how many it has then.
@@ -413,7 +440,7 @@ class SessionService:
             ConfigurationError, SessionValueError: One of them is no message, or the result of a tool that answers no open call.
             EngineError: The engine failed.
         """
-        return await run_to_end(self._calls.append(user, id, messages), self.engine)
+        return await run_to_end(self._calls.append(user, id, messages), self._calls.engine)
 
     async def merge(self, *, user: str | None, id: str, state: Mapping[str, Any]) -> None:
         """Write keys of a session's state beside whatever turn is in progress, which is laid over them.
@@ -429,7 +456,7 @@ class SessionService:
             SessionValueError: A value may not be stored.
             EngineError: The engine failed.
         """
-        await run_to_end(self._calls.merge(user, id, state), self.engine)
+        await run_to_end(self._calls.merge(user, id, state), self._calls.engine)
 
     async def get_user_state(self, *, user: str) -> dict[str, Any]:
         """The ``user:`` keys that the sessions of a user share, without ``user:``; empty for a user of whom nothing is known.
@@ -438,7 +465,7 @@ class SessionService:
             ConfigurationError: The user is empty, or no text that UTF-8 can say.
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.get_user_state(user), self.engine)
+        return await run_async(self._calls.get_user_state(user), self._calls.engine)
 
     async def get_app_state(self) -> dict[str, Any]:
         """The ``app:`` keys that all sessions of the application share, without ``app:``.
@@ -446,7 +473,7 @@ class SessionService:
         Raises:
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.get_app_state(), self.engine)
+        return await run_async(self._calls.get_app_state(), self._calls.engine)
 
     async def merge_user_state(self, *, user: str, state: Mapping[str, Any]) -> None:
         """Write ``user:`` keys beside whatever turns of the user are in progress, which are laid over them.
@@ -463,7 +490,7 @@ class SessionService:
             EngineError: The engine failed, and nothing was written.
             CommitUnknownError: Nobody can tell whether it was written.
         """
-        await run_to_end(self._calls.merge_user_state(user, state), self.engine)
+        await run_to_end(self._calls.merge_user_state(user, state), self._calls.engine)
 
     async def merge_app_state(self, *, state: Mapping[str, Any]) -> None:
         """Write ``app:`` keys beside whatever turns are in progress, which are laid over them. All are written, or none.
@@ -477,7 +504,7 @@ class SessionService:
             EngineError: The engine failed, and nothing was written.
             CommitUnknownError: Nobody can tell whether it was written.
         """
-        await run_to_end(self._calls.merge_app_state(state), self.engine)
+        await run_to_end(self._calls.merge_app_state(state), self._calls.engine)
 
     @overload
     async def list(self, request: ListSessionsRequest) -> ListPage[Kept]: ...
@@ -526,7 +553,7 @@ class SessionService:
         """
         arguments = {"user": user, "limit": limit, "order": order, "cursor": cursor, "state": state, "labels": labels}
         wanted = take(ListSessionsRequest, request, {**arguments, "archived": archived})
-        return await run_async(self._calls.list(wanted), self.engine)
+        return await run_async(self._calls.list(wanted), self._calls.engine)
 
     async def list_all(
         self,
@@ -553,7 +580,7 @@ class SessionService:
             EngineError: The engine failed.
         """
         plan = self._calls.list_all(limit, cursor, state=state, labels=labels, archived=archived)
-        return await run_async(plan, self.engine)
+        return await run_async(plan, self._calls.engine)
 
     @overload
     async def rewind(self, *, user: str | None, id: str, to: int) -> int: ...
@@ -585,7 +612,7 @@ class SessionService:
             EngineError: The engine failed. Where more than 500 messages are dropped, it may be taken back a part of the way; call
                 again.
         """
-        return await run_to_end(self._calls.rewind(user, id, to, checkpoint, message), self.engine)
+        return await run_to_end(self._calls.rewind(user, id, to, checkpoint, message), self._calls.engine)
 
     async def checkpoint(self, *, user: str | None, id: str, name: str) -> int:
         """Give a session as it is a name, to which ``rewind(checkpoint=name)`` takes it back; returns how many messages it has.
@@ -603,7 +630,7 @@ class SessionService:
             ConfigurationError: The name is no text of 1 to 256 characters.
             EngineError: The engine failed.
         """
-        return await run_to_end(self._calls.checkpoint(user, id, name), self.engine)
+        return await run_to_end(self._calls.checkpoint(user, id, name), self._calls.engine)
 
     async def checkpoints(self, *, user: str | None, id: str) -> builtins.list[Checkpoint]:
         """The checkpoints of a session, oldest first.
@@ -612,7 +639,7 @@ class SessionService:
             UnknownSessionError: There is no such session.
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.checkpoints(user, id), self.engine)
+        return await run_async(self._calls.checkpoints(user, id), self._calls.engine)
 
     async def fork(self, *, user: str, id: str, new_id: str | None = None, at: int | None = None) -> Kept:
         """Begin another session of the same user with the state, the messages and copies of the artifacts of this one, which stays.
@@ -631,7 +658,7 @@ class SessionService:
             ConfigurationError: It has not so many messages, or there is no user.
             EngineError: The engine failed.
         """
-        return await run_to_end(self._calls.fork(user, id, new_id, at), self.engine)
+        return await run_to_end(self._calls.fork(user, id, new_id, at), self._calls.engine)
 
     async def close(self, *, user: str | None, id: str) -> bool:
         """Close a session for writing; False where that was done before. It can still be read.
@@ -640,7 +667,7 @@ class SessionService:
             UnknownSessionError: There is no such session.
             EngineError: The engine failed.
         """
-        return await run_to_end(self._calls.close(user, id), self.engine)
+        return await run_to_end(self._calls.close(user, id), self._calls.engine)
 
     @overload
     async def archive(self, *, user: str | None, id: str) -> int: ...
@@ -665,7 +692,7 @@ class SessionService:
             ConfigurationError: An argument is wrong, or it is not clear which sessions are meant.
             EngineError: The engine failed; with ``idle``, some may be archived.
         """
-        return await run_to_end(plan_archive(self._calls, user, id, idle), self.engine)
+        return await run_to_end(plan_archive(self._calls, user, id, idle), self._calls.engine)
 
     async def restore(self, *, user: str | None, id: str) -> bool:
         """Take a session out of the archive; False where it is not in it. Its time to live begins anew.
@@ -674,7 +701,7 @@ class SessionService:
             UnknownSessionError: There is no such session.
             EngineError: The engine failed.
         """
-        return await run_to_end(self._calls.restore(user, id), self.engine)
+        return await run_to_end(self._calls.restore(user, id), self._calls.engine)
 
     async def purge(self, *, user: str | None = None, before: datetime | None = None) -> Purged:
         """Drop sessions that have ended, and what is left of deleted ones; returns what that was.
@@ -705,6 +732,20 @@ class SessionService:
         """
         return await self._drop(self._calls.erase(user))
 
+    async def reencrypt(self) -> Reencrypted:
+        """Encrypt everything anew that is not under the key that encrypts now; returns how much that was.
+
+        Turns may go on meanwhile. When it has come to its end, with ``refused`` 0, the older keys can be taken out of the ring, as
+        soon as no process encrypts with one of them any more.
+
+        Raises:
+            ConfigurationError: The service does not encrypt.
+            SealedRowError: The application's key of names cannot be opened.
+            EngineError: The engine failed. A part may be done; call again.
+        """
+        engine = require_encrypted(self._calls.engine)
+        return await run_async(plan_reencryption(engine), engine.below)
+
     def memory(self, *, user: str) -> UserMemory:
         """What a user remembers, outside of a turn.
 
@@ -716,7 +757,7 @@ class SessionService:
     @property
     def documents(self) -> AppDocuments:
         """Documents of the application, which belong to no session and no user."""
-        return AppDocuments(self.engine, self.app)
+        return AppDocuments(self._calls.engine, self.app)
 
     def artifacts(self, *, user: str | None, id: str | None = None) -> Artifacts:
         """The files of a session outside of a turn, or those that all sessions of a user share.
@@ -736,9 +777,9 @@ class SessionService:
 
     async def _drop(self, plan: Plan[T]) -> T:
         """Do what drops rows, and drop facts and documents that have ended, which no plan reads any more."""
-        found = await run_async(plan, self.engine)
+        found = await run_async(plan, self._calls.engine)
         for table in (MEMORY, DOCUMENTS):
-            await self.engine.purge(table)
+            await self._calls.engine.purge(table)
         return found
 
     def export(self, *, user: str | None = None, id: str | None = None) -> AsyncIterator[bytes]:
@@ -760,7 +801,7 @@ class SessionService:
             ConfigurationError: A row is longer than a line may be.
             EngineError: The engine failed.
         """
-        return stream_async(self._calls.export(user, id), self.engine)
+        return stream_async(self._calls.export(user, id), self._calls.engine)
 
     async def import_lines(self, lines: Iterable[bytes | str] | AsyncIterable[bytes | str], *, replace: bool = False) -> Imported:
         """Make the sessions of an export.
@@ -781,7 +822,7 @@ class SessionService:
             EngineError: The engine failed. What was half made is gone with the next purge.
         """
         given = require_lines(lines, is_async=True)
-        return await import_lines_async(self._calls.begin_import(replace), given, self.engine)
+        return await import_lines_async(self._calls.begin_import(replace), given, self._calls.engine)
 
 
 class Draining:
@@ -814,6 +855,11 @@ def _make_ledger(given: Ledger | None, settings: StoreSettings, engine: Engine) 
 
 
 def _check_ledger(ledger: Ledger | None, engine: Engine) -> Ledger | None:
+    if isinstance(engine, EncryptedEngine) and isinstance(ledger, Ledger) and ledger.engine is engine.below:
+        raise ConfigurationError(
+            "With encrypt= the ledger needs the engine that encrypts, too: engine = EncryptedEngine(url, app=..., keys=ring), "
+            "SessionService(engine, app=..., ledger=Ledger(engine, ...)), without encrypt=."
+        )
     if ledger is not None and require("ledger=", ledger, Ledger, "a Ledger, or None").engine is not engine:
         raise ConfigurationError(
             "ledger= is a Ledger on the same engine: make that first, and give it to both: "

@@ -52,6 +52,7 @@ from dcaf.service import (
     ArtifactStore,
     Document,
     Documents,
+    EncryptedEngine,
     KeptSession,
     Memory,
     Message,
@@ -60,6 +61,7 @@ from dcaf.service import (
     SessionService,
     State,
 )
+from dcaf.service.tables import STATE as KEPT_STATE
 from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient, serving
 from dcaf.tools import Call, DecidedCall, PlatformContext, ToolRunner, decide, pending, propose
 from tests.asgi.wire import call
@@ -182,6 +184,17 @@ def memory_entries(name: str, memory: Callable[[], Any]) -> dict[str, Entry]:
         "clear": {},
     }
     return {f"dcaf.service.{name}.{call}": Entry(valid, on=memory) for call, valid in calls.items()}
+
+
+def encrypted_engine() -> EncryptedEngine:
+    """An engine that encrypts, in which a service has kept a session."""
+    found = EncryptedEngine(MemoryEngine(), app="jobs", keys=RING)
+    SessionService(found, app="jobs").sync.create(user="ada", id="v1", state={"a": 1})
+    return found
+
+
+def encrypting() -> SessionService:
+    return SessionService(encrypted_engine(), app="jobs")
 
 
 def document_entries(name: str, documents: Callable[[], Any], **where: str) -> dict[str, Entry]:
@@ -526,11 +539,22 @@ JSON = {"content-type": "application/json"}
 ENTRIES: dict[str, Entry] = {
     # service
     "dcaf.service.SessionService": Entry(
-        {"engine": "memory://", "app": "jobs", "ttl": timedelta(days=1), "on_busy": "merge", "last": 5},
+        {"engine": "memory://", "app": "jobs", "ttl": timedelta(days=1), "on_busy": "merge", "last": 5, "encrypt": RING},
         then=lambda service: service.sync.create(user="ada", state={"n": 1}),
     ),
     **service_entries("dcaf.service.SessionService", kept, entered_async),
     **service_entries("dcaf.service.SyncSessionService", lambda: kept().sync, entered),
+    "dcaf.service.SessionService.reencrypt": Entry(on=encrypting),
+    "dcaf.service.SyncSessionService.reencrypt": Entry(on=lambda: encrypting().sync),
+    "dcaf.service.EncryptedEngine": Entry({"engine": "memory://", "app": "jobs", "keys": RING}),
+    "dcaf.service.EncryptedEngine.declare": Entry({"tables": [KEPT_STATE]}, on=encrypted_engine),
+    "dcaf.service.EncryptedEngine.transact": Entry(
+        {"transaction": Transaction([Record(KEPT_STATE, bytes(16) + b"=a")])}, on=encrypted_engine
+    ),
+    "dcaf.service.EncryptedEngine.scan": Entry({"table": KEPT_STATE, "after": b"", "limit": 1}, on=encrypted_engine),
+    "dcaf.service.EncryptedEngine.purge": Entry({"table": KEPT_STATE}, on=encrypted_engine),
+    "dcaf.service.EncryptedEngine.check": Entry(on=encrypted_engine),
+    "dcaf.service.EncryptedEngine.aclose": Entry(on=encrypted_engine),
     "dcaf.service.SessionService.close": Entry({"user": "ada", "id": "v1"}, on=kept),
     "dcaf.service.SessionService.aclose": Entry(on=kept),
     "dcaf.service.SessionService.as_store": Entry({"settings": StoreSettings("jobs", timedelta(days=1), True)}, on=kept),
@@ -974,7 +998,18 @@ NOBODYS: frozenset[str] = frozenset(
         *(f"dcaf.service.{name}" for name in ("FoundFact", "FoundMessage", "Snippet", "SyncMessages")),  # made by a search
         *(
             f"dcaf.service.{name}"
-            for name in ("Erased", "HistoryPage", "Kept", "Kept.new", "Kept.of", "Kept.after", "Kept.moved", "ListPage")
+            for name in (
+                "Erased",
+                "Reencrypted",
+                "Reencrypted.plus",
+                "HistoryPage",
+                "Kept",
+                "Kept.new",
+                "Kept.of",
+                "Kept.after",
+                "Kept.moved",
+                "ListPage",
+            )
         ),
         *(f"dcaf.service.{name}" for name in ("KeptSession", "Message.placed", "ServiceTurn", "Messages", "SyncSessionService")),
         "dcaf.ledger.Ledger.open_with",  # for a store that goes along with it
