@@ -55,9 +55,10 @@ NONE_OF_USER: Final = "No session of this user is known in this application."
 UNKNOWN: Final = "There is no such session of this user in this application."
 NOTHING: Final = "Nothing of this user is known in this application."
 REFUSED: Final = (
-    "{} cannot be opened, and nothing of it was changed: somebody else has written it, or its key is not in DCAF_KEYS_VERIFY. Keep "
+    "{}{} cannot be opened, and nothing of it was changed: somebody else has written it, or its key is not in DCAF_KEYS_VERIFY. Keep "
     "the older keys in the ring until this is clear.\n"
 )
+OF_FILES: Final = " or objects of artifacts, also of those that are being saved,"
 TIME: Final = re.compile(r"([0-9]{1,6})([dhms])")
 UNITS: Final = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 SECRET_MODE: Final = 0o600
@@ -285,11 +286,12 @@ async def _restore(sessions: SessionService, options: argparse.Namespace) -> int
     return 0 if is_restored else 1
 
 
-async def _reencrypt(sessions: SessionService, _options: argparse.Namespace) -> int:
+async def _reencrypt(sessions: SessionService, options: argparse.Namespace) -> int:
     found = await sessions.reencrypt()
-    print(f"Encrypted {count(found.rows, 'row')} anew; {found.current:,} were under the active key.")
+    objects = f" and {count(found.objects, 'object')} of artifacts" if found.objects else ""
+    print(f"Encrypted {count(found.rows, 'row')}{objects} anew; {found.current:,} were under the active key.")
     if found.refused:
-        sys.stderr.write(REFUSED.format(count(found.refused, "row")))
+        sys.stderr.write(REFUSED.format(count(found.refused, "row"), OF_FILES if options.artifacts else ""))
     return 1 if found.refused else 0
 
 

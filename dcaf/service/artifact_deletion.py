@@ -12,7 +12,7 @@ from typing import cast
 
 from dcaf.engines import AllOf, AtMost, Delete, Exists, Is, Not, Page, Plus, Put, Range, Record, Row, Transaction, Value, Write
 from dcaf.engines.transactions import LARGEST
-from dcaf.service.artifact_contents import Files, drop_parts, path_of
+from dcaf.service.artifact_contents import Files, drop_parts
 from dcaf.service.artifact_saving import forget
 from dcaf.service.artifact_scopes import AT_ONCE, DROPPED, DYING, NONE_YET, Scope, is_same, is_saved, number_of
 from dcaf.service.plans import Aside, Plan
@@ -65,7 +65,7 @@ def delete_version(files: Files, root: str, scope: Scope, name: str, number: int
         version = outcome.rows[-1]
         if outcome.applied:
             yield from _raise_latest(scope, generation, head)
-            yield Aside(partial(drop_parts, files.objects, path_of(root, row.key), version))
+            yield Aside(partial(drop_parts, files, files.path_of(root, row.key), version))
             yield from forget(scope, name, generation, number)
             return 1
         if version is None or not is_saved(version):
@@ -117,7 +117,7 @@ def count_saved(page: Page) -> int:
 
 def _drop_all(files: Files, root: str, versions: list[tuple[bytes, Row]]) -> None:
     for key, row in versions:
-        drop_parts(files.objects, path_of(root, key), row if is_saved(row) else None)
+        drop_parts(files, files.path_of(root, key), row if is_saved(row) else None)
 
 
 def _find_latest(scope: Scope, generation: bytes, named: Mapping[str, Value], without: int) -> Plan[int]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple, cast
 
-from dcaf.engines import Range, Record, Row, Transaction
+from dcaf.engines import Page, Range, Record, Row, Transaction
+from dcaf.service.artifact_contents import Files
 from dcaf.service.artifact_scopes import AT_ONCE, HEAD, NONE_YET, Scope, is_saved, number_of
 from dcaf.service.artifact_values import ArtifactVersion, describe_version
 from dcaf.service.plans import Plan
@@ -62,24 +63,21 @@ def list_versions(scope: Scope, name: str) -> Plan[list[ArtifactVersion]]:
         after = unpack_number(page[-1][0])
 
 
-def list_names(scope: Scope, limit: int, last: bytes) -> Plan[tuple[list[tuple[bytes, ArtifactVersion]], bytes | None]]:
+def list_names(
+    files: Files, scope: Scope, limit: int, last: bytes
+) -> Plan[tuple[list[tuple[bytes, ArtifactVersion]], bytes | None]]:
     """The newest version of each artifact, by the order of the names.
 
     Args:
+        files: The bytes, which say whether pages are in the order of the names.
         scope: Whose.
         limit: How many names are looked at.
         last: The packed name after which to begin; none for the first.
 
     Returns them with their packed names, and the packed name at which to go on; None where there are no more.
     """
-    whole = Range.of_prefix(ARTIFACTS, scope.prefix + HEAD, limit, partition=scope.partition)
-    start = whole.start + last + b"\0" if last else whole.start
-    rows = Range(ARTIFACTS, start, whole.end, limit, partition=scope.partition)
-    outcome = yield Transaction(scope.guards, ranges=[rows])
-    if not scope.can_be_read(outcome):
-        return [], None
-    (page,) = outcome.pages
-    stem, names = len(whole.start), [(key, row) for key, row in page if row["latest"] != NONE_YET]
+    page = yield from (_read_all_names if files.hides_names else _read_names)(scope, limit, last)
+    stem, names = len(scope.prefix + HEAD), [(key, row) for key, row in page if row["latest"] != NONE_YET]
     records = [scope.version(cast("bytes", row["generation"]), number_of(row, "latest")) for _, row in names]
     versions = (yield Transaction(records)).rows if records else ()
     found = [
@@ -88,3 +86,32 @@ def list_names(scope: Scope, limit: int, last: bytes) -> Plan[tuple[list[tuple[b
         if version is not None and is_saved(version)
     ]
     return found, page[-1][0][stem:] if len(page) == limit else None
+
+
+def _read_names(scope: Scope, limit: int, last: bytes) -> Plan[Page]:
+    """The rows of some names, in their order."""
+    whole = Range.of_prefix(ARTIFACTS, scope.prefix + HEAD, limit, partition=scope.partition)
+    start = whole.start + last + b"\0" if last else whole.start
+    rows = Range(ARTIFACTS, start, whole.end, limit, partition=scope.partition)
+    outcome = yield Transaction(scope.guards, ranges=[rows])
+    return outcome.pages[0] if scope.can_be_read(outcome) else ()
+
+
+def _read_all_names(scope: Scope, limit: int, last: bytes) -> Plan[Page]:
+    """The same where names are hidden, and so in no order: all of them are read, of which there are not many."""
+    found: list[tuple[bytes, Row]] = []
+    rows = Range.of_prefix(ARTIFACTS, scope.prefix + HEAD, AT_ONCE, partition=scope.partition)
+    after = rows.start + last
+    while True:
+        outcome = yield Transaction(scope.guards, ranges=[rows])
+        if not scope.can_be_read(outcome):
+            return ()
+        (page,) = outcome.pages
+        found += [(key, row) for key, row in page if key > after]
+        if len(page) < AT_ONCE:
+            return sorted(found, key=_key_of)[:limit]
+        rows = Range(ARTIFACTS, page[-1][0] + b"\0", rows.end, AT_ONCE, partition=scope.partition)
+
+
+def _key_of(found: tuple[bytes, Row]) -> bytes:
+    return found[0]

@@ -94,6 +94,18 @@ class Objects:
         except FileNotFoundError:
             return None
 
+    def read_start(self, path: str, size: int) -> bytes | None:
+        """The first bytes of an object, at most so many; None where there is none.
+
+        Raises:
+            EngineError: The store failed.
+        """
+        try:
+            with _failing("read", FileNotFoundError):
+                return bytes(obstore.get(self._store, path, options={"range": (0, size)}).bytes())
+        except FileNotFoundError:
+            return None
+
     def delete(self, paths: list[str]) -> None:
         """Delete objects; nothing happens where there is none.
 

@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 from dcaf.core.errors import ConfigurationError
 from dcaf.engines import Exists, Not, Page, Plus, Put, Range, Record, Row, Transaction
-from dcaf.service.artifact_contents import Files, copy_parts, key_of, path_of
+from dcaf.service.artifact_contents import Files, copy_parts
 from dcaf.service.artifact_deletion import drop_contents, drop_generation, drop_range
 from dcaf.service.artifact_saving import About, Begun, abandon
 from dcaf.service.artifact_scopes import (
@@ -76,7 +76,7 @@ def erase_artifacts(files: Files | None, owner: Owner) -> Plan[int]:
         return 0
     root = yield from files.find_root()
     count = yield from drop_range(files, root, rows)
-    yield Aside(partial(_drop_below, files, f"{root}/{owner.key.hex()}"))
+    yield Aside(partial(_drop_below, files, files.path_of_owner(root, owner.key)))
     return count
 
 
@@ -93,7 +93,7 @@ def sweep(files: Files | None, owner: Owner | None) -> Plan[None]:
     partitions = range(files.partitions) if owner is None else [owner.partition]
     for partition in partitions:
         yield from _sweep_rows(files, root, b"" if owner is None else owner.key, partition)
-    yield from _sweep_objects(files, root if owner is None else f"{root}/{owner.key.hex()}", partitions)
+    yield from _sweep_objects(files, root if owner is None else files.path_of_owner(root, owner.key), partitions)
 
 
 def copy_artifacts(place: Place, birth: bytes, target: Place, target_birth: bytes) -> Plan[None]:
@@ -146,7 +146,7 @@ def _copy_versions(files: Files, root: str, scope: Scope, aim: Scope, generation
             if is_saved(row):
                 record = aim.version(generation, unpack_number(key))
                 yield Transaction([], writes=[Put(record, {**row, "size": None, "part_bytes": None})])
-                yield Aside(partial(copy_parts, files.objects, path_of(root, key), row, path_of(root, record.key)))
+                yield Aside(partial(copy_parts, files, files.path_of(root, key), row, files.path_of(root, record.key)))
                 yield Transaction([], writes=[Put(record, row)])
                 count += 1
         if len(page) < AT_ONCE:
@@ -204,7 +204,7 @@ def _sweep_objects(files: Files, prefix: str, partitions: Sequence[int]) -> Plan
         lost: dict[bytes, list[str]] = {}
         for path in paths:
             with suppress(ValueError):  # nothing of ours
-                lost.setdefault(key_of(path), []).append(path)
+                lost.setdefault(files.key_of(path), []).append(path)
         for partition in partitions:
             if lost:
                 rows = (yield Transaction([Record(ARTIFACTS, key, partition) for key in lost])).rows

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple, cast
 
 from dcaf.core.errors import SessionValueError, UnknownArtifactError
 from dcaf.engines import AllOf, AnyOf, AtMost, Delete, Exists, Is, Not, Now, Plus, Put, Record, Row, Transaction, Write
-from dcaf.service.artifact_contents import Files, drop_parts, path_of
+from dcaf.service.artifact_contents import Files, drop_parts
 from dcaf.service.artifact_scopes import DYING, NONE_YET, Scope, is_same, number_of
 from dcaf.service.plans import Aside, Plan
 from dcaf.service.remembered import join
@@ -142,7 +142,7 @@ def abandon(files: Files, root: str, begun: Begun, *, frees: bool = True) -> Pla
     is_unfinished = AllOf(Exists(row), Is(row, "size", None))
     outcome = yield Transaction([row], when=is_unfinished, writes=[Put(row, {"part_bytes": DYING})])
     if outcome.applied or outcome.rows[0] is None:
-        yield Aside(partial(drop_parts, files.objects, path_of(root, row.key), None))
+        yield Aside(partial(drop_parts, files, files.path_of(root, row.key), None))
         yield from forget(begun.scope, begun.about.name, begun.generation, begun.number, frees=frees)
 
 

@@ -10,7 +10,7 @@ import anyio.to_thread
 
 from dcaf.core.errors import DcafError, EngineError, UnknownArtifactError
 from dcaf.engines import Engine, Transaction
-from dcaf.service.artifact_contents import NOT_WHOLE, Files, count_parts, path_of, read_part
+from dcaf.service.artifact_contents import NOT_WHOLE, Files, count_parts, read_part
 from dcaf.service.artifact_finding import Found
 from dcaf.service.artifact_scopes import is_saved
 from dcaf.service.artifact_values import ArtifactVersion
@@ -36,30 +36,34 @@ class ArtifactStream:
     Raises, while it is read:
         UnknownArtifactError: It was deleted meanwhile.
         EngineError: The store failed, or has not the bytes that were saved.
+        SealedRowError: They are encrypted, and somebody has changed them, or their key is not in the ring.
     """
 
     def __init__(self, engine: Engine, files: Files, root: str, found: Found) -> None:
         self.version: ArtifactVersion = found.version
         self._engine = engine
         self._found = found
-        self._read = partial(read_part, files.objects, path_of(root, found.record.key), found.row)
+        self._count = count_parts(files.contents, found.row)
+        self._read = partial(read_part, files, files.path_of(root, found.record.key), found.row)
 
     def __repr__(self) -> str:
         return f"<ArtifactStream of {self.version.size:,} bytes>"
 
     def __iter__(self) -> Iterator[bytes]:
-        for number in range(count_parts(self._found.row)):
+        for number in range(self._count):
             part = self._read(number)
             if part is None:
                 raise run(self._explain(), self._engine)
-            yield part
+            if part:
+                yield part
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for number in range(count_parts(self._found.row)):
+        for number in range(self._count):
             part = await anyio.to_thread.run_sync(self._read, number)
             if part is None:
                 raise await run_async(self._explain(), self._engine)
-            yield part
+            if part:
+                yield part
 
     def _explain(self) -> Plan[DcafError]:
         row = (yield Transaction([self._found.record])).rows[0]

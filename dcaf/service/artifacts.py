@@ -31,7 +31,7 @@ from dcaf.core.journal import Injected
 from dcaf.core.mapping import state_of
 from dcaf.core.session import Session, require_session
 from dcaf.engines import Engine, Transaction
-from dcaf.service.artifact_contents import Buffer, Files, Writer, path_of
+from dcaf.service.artifact_contents import Buffer, Files, Writer
 from dcaf.service.artifact_deletion import delete, delete_version
 from dcaf.service.artifact_finding import find, list_names, list_versions
 from dcaf.service.artifact_saving import About, Begun, abandon, begin, finish, forget
@@ -193,7 +193,7 @@ class Artifacts(Injected):
                 parts = (part for piece in pieces for part in saving.writer.cut(_require_piece(piece)))
                 while full := await anyio.to_thread.run_sync(_take_next, parts):
                     await self._write(saving, full, is_last=False)
-            if rest := saving.writer.take_rest():
+            if (rest := saving.writer.take_rest()) is not None:
                 await self._write(saving, rest, is_last=True)
             await anyio.to_thread.run_sync(saving.writer.settle)
             return await run_to_end(saving.finish(), self._engine)
@@ -286,13 +286,13 @@ class Artifacts(Injected):
         kind, last = _unpack_cursor(whose, cursor)
         items: builtins.list[ArtifactVersion] = []
         if kind == OWN and whose.session_id is not None:
-            found, last_name = yield from list_names((yield from whose.find_scope(shared=False)), limit, last)
+            found, last_name = yield from list_names(self._files, (yield from whose.find_scope(shared=False)), limit, last)
             items, last = [version for _, version in found], b""
             if last_name is not None:
                 return ListPage(items, _pack_cursor(whose, OWN + last_name))
         if len(items) == limit:
             return ListPage(items, _pack_cursor(whose, SHARED))
-        found, last_name = yield from list_names((yield from whose.find_scope(shared=True)), limit - len(items), last)
+        found, last_name = yield from list_names(self._files, (yield from whose.find_scope(shared=True)), limit - len(items), last)
         items += [version for _, version in found]
         return ListPage(items, None if last_name is None else _pack_cursor(whose, SHARED + last_name))
 
@@ -329,7 +329,7 @@ class SyncArtifacts:
             for piece in pieces:
                 for part in saving.writer.cut(_require_piece(piece)):
                     self._write(saving, part, is_last=False)
-            if rest := saving.writer.take_rest():
+            if (rest := saving.writer.take_rest()) is not None:
                 self._write(saving, rest, is_last=True)
             saving.writer.settle()
             return run(saving.finish(), engine)
@@ -382,14 +382,14 @@ class _Saving:
         scope = yield from self._artifacts._find_scope(self._about.name)
         self._root = yield from self._files.find_root()
         self._begun = yield from begin(self._files, scope, self._about, self._files.random(GENERATION_BYTES))
-        self.writer = Writer(self._files.store, path_of(self._root, self._begun.row.key))
+        self.writer = Writer(self._files, self._files.path_of(self._root, self._begun.row.key))
 
     def begin_anew(self) -> Plan[None]:
         """Take another number: somebody has written objects of this one, and an engine that was restored does not know it."""
         before = self._begun
         assert before is not None
         self._begun = yield from begin(self._files, before.scope, self._about, self._files.random(GENERATION_BYTES))
-        self.writer.path = path_of(self._root, self._begun.row.key)
+        self.writer.path = self._files.path_of(self._root, self._begun.row.key)
         yield from forget(before.scope, self._about.name, before.generation, before.number)
 
     def finish(self) -> Plan[int]:

@@ -35,6 +35,7 @@ from dcaf.service.changes import Change
 from dcaf.service.checkpoints import Checkpoint, list_checkpoints, set_checkpoint
 from dcaf.service.commits import STALE, Overtaken, commit, find_open_calls, log_clashes
 from dcaf.service.dropping import NEVER, drop
+from dcaf.service.encryption import EncryptedEngine
 from dcaf.service.encryption_guard import below_of
 from dcaf.service.events import Event, list_events
 from dcaf.service.exporting import export_app, export_session, export_user
@@ -123,8 +124,8 @@ class Calls:
         """Keep sessions in an engine from now on."""
         engine.declare(TABLES)
         self.engine: Engine = engine
-        store = self._artifacts
-        self.files: Files | None = None if store is None else Files(store, self.app, engine.partitions, self._random)
+        store, encrypted = self._artifacts, engine if isinstance(engine, EncryptedEngine) else None
+        self.files: Files | None = None if store is None else Files(store, self.app, engine.partitions, self._random, encrypted)
 
     def create(self, request: CreateSessionRequest) -> Plan[KeptSession]:
         """As ``SessionService.create``."""

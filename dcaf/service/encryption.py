@@ -35,6 +35,8 @@ from dcaf.service.places import require_name
 from dcaf.service.plans import Plan, run, run_async
 
 if TYPE_CHECKING:
+    from dcaf.service.artifact_contents import Files
+    from dcaf.service.artifact_sealing import SealedContents
     from dcaf.service.encryption_names import Names
     from dcaf.service.encryption_rows import Rows
 
@@ -130,6 +132,12 @@ class EncryptedEngine:
         """As of an engine."""
         await self.below.aclose()
 
+    def seal_contents(self) -> SealedContents:
+        """What encrypts the objects of artifacts; of an engine that was asked for a row before."""
+        rows = self._rows
+        assert rows is not None
+        return cast("SealedContents", import_module("dcaf.service.artifact_sealing").SealedContents(rows))
+
     def _open_names(self) -> Plan[Names]:
         return cast(
             "Plan[Names]", self._work.open_names(self.app, self.keys, self.partitions, self.below.declare, self._randomness)
@@ -179,13 +187,16 @@ class Reencrypted(NamedTuple):
 
     Attributes:
         rows: How many rows were encrypted anew.
-        current: How many were under the key that encrypts now.
-        refused: How many cannot be opened, and stay as they are.
+        current: How many rows and objects were under the key that encrypts now.
+        refused: How many cannot be opened, and stay as they are; and of saves that are not at their end yet, how many objects are
+            under an older key.
+        objects: How many objects of artifacts were encrypted anew.
     """
 
     rows: int = 0
     current: int = 0
     refused: int = 0
+    objects: int = 0
 
     def plus(self, other: Reencrypted) -> Reencrypted:
         """Both together."""
@@ -203,12 +214,20 @@ def require_encrypted(engine: Engine) -> EncryptedEngine:
     return engine
 
 
-def plan_reencryption(engine: EncryptedEngine) -> Plan[Reencrypted]:
-    """What encrypts everything anew that is not under the key that encrypts now; for the engine below."""
-    cells = engine._take((yield from engine._open_names())).cells
-    rotation = import_module("dcaf.service.encryption_rotation")
-    found: Reencrypted = yield from rotation.reencrypt(engine.app, engine.keys, cells, engine.partitions)
-    return found
+def plan_reencryption(engine: EncryptedEngine, files: Files | None) -> Plan[Reencrypted]:
+    """What encrypts everything anew that is not under the key that encrypts now; for the engine below.
+
+    Args:
+        engine: The engine.
+        files: The bytes of artifacts; None where the service has none.
+
+    Raises:
+        ConfigurationError: There are artifacts, and the service does not know where their bytes are.
+    """
+    rows = engine._take((yield from engine._open_names()))
+    objects, rotation = (import_module(f"dcaf.service.{name}") for name in ("artifact_rotation", "encryption_rotation"))
+    found: Reencrypted = yield from objects.reencrypt(rows, files, engine.app, engine.partitions)
+    return found.plus((yield from rotation.reencrypt(engine.app, engine.keys, rows.cells, engine.partitions)))
 
 
 def find_sealed(table: Table) -> Table:

@@ -27,7 +27,7 @@ from dcaf.core.encryption import NONCE_BYTES, TAG_BYTES, EncryptedSuite, derive_
 from dcaf.core.errors import SealedRowError
 from dcaf.core.importing import extra
 from dcaf.core.keys import KID, Key, Keyring
-from dcaf.service.encryption_layout import begin_place
+from dcaf.service.encryption_layout import OBJECTS, begin_place
 
 with extra("Encryption", "dcaf[crypto]"):
     from cryptography.exceptions import InvalidTag
@@ -42,14 +42,12 @@ BEFORE_KID: Final = len(VERSION) + MARK_BYTES + 1
 MOST_UNDER_A_HALF: Final = 2**20
 """After how many cells a process draws the first half of its nonces anew. The other half is drawn for each cell."""
 
-NOT_SEALED: Final = (
-    "A row of the table `{}` was not encrypted by this service: somebody else has written it, or another key of names."
-)
+NOT_SEALED: Final = "{} was not encrypted by this service: somebody else has written it, or another key of names."
 UNKNOWN_KEY: Final = (
-    "A row of the table `{}` is encrypted under the key {!r}, which the ring does not have. Put that key back into it, as one that "
+    "{} is encrypted under the key {!r}, which the ring does not have. Put that key back into it, as one that "
     "verifies, until `dcaf sessions re-encrypt` has taken it out of all rows."
 )
-MOVED: Final = "A row of the table `{}` is not the one that was written in its place."
+MOVED: Final = "{} is not the one that was written in its place."
 
 
 class _Half(NamedTuple):
@@ -85,7 +83,7 @@ class Cells:
         self._last: _Half | None = None
         self._left = 0
 
-    def seal(self, place: bytes, plain: bytes) -> bytes:
+    def seal(self, place: bytes, plain: bytes | bytearray | memoryview) -> bytes:
         """Encrypt what stands in a place, as ``place_of`` names it."""
         head, cipher = self._begin()
         rest = self._randomness(HALF_BYTES)
@@ -105,7 +103,7 @@ class Cells:
         try:
             return last.cipher.decrypt(cell[start:end], memoryview(cell)[end:], last.head[:-HALF_BYTES] + place)
         except (InvalidTag, ValueError):
-            raise SealedRowError(MOVED.format(table_of(place))) from None
+            raise SealedRowError(MOVED.format(tell(place))) from None
 
     def is_ours(self, cell: bytes) -> bool:
         """Whether it has the shape of a cell of this application in this store."""
@@ -122,11 +120,11 @@ class Cells:
             SealedRowError: It is no cell of this application, or its key is not in the ring.
         """
         if not self.is_ours(cell):
-            raise SealedRowError(NOT_SEALED.format(table_of(place)))
+            raise SealedRowError(NOT_SEALED.format(tell(place)))
         kid = kid_of(cell)
         key = self._keys.find(kid)
         if key is None:
-            raise SealedRowError((UNKNOWN_KEY if KID.fullmatch(kid) else MOVED).format(table_of(place), kid))
+            raise SealedRowError((UNKNOWN_KEY if KID.fullmatch(kid) else MOVED).format(tell(place), kid))
         head = cell[: BEFORE_KID + len(kid) + HALF_BYTES]
         return _Half(key, head, derive_cipher(self._secret(key), head[-HALF_BYTES:]))
 
@@ -156,6 +154,12 @@ def place_of(table: str, key: bytes, column: str) -> bytes:
 def table_of(place: bytes) -> str:
     """The table of a place."""
     return place.partition(b"\0")[0].decode()
+
+
+def tell(place: bytes) -> str:
+    """What stands in a place, for people."""
+    table = table_of(place)
+    return "An object of an artifact" if table == OBJECTS else f"A row of the table `{table}`"
 
 
 def kid_of(cell: bytes) -> str:

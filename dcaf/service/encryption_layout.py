@@ -45,6 +45,12 @@ SUFFIX: Final = "_sealed"
 TAG: Final = "tag"
 """The column by which a value is compared that is encrypted, and so is other bytes each time."""
 
+UNKNOWN: Final = b"\xff"
+"""Stands in a key before what is in the database for a name, where nobody here knows the name. No name begins with it."""
+
+OBJECTS: Final = "artifacts"
+"""Stands in the places of objects of artifacts, which lie in no table, where those of rows have the table."""
+
 LENGTH_BYTES: Final = 4
 NONE: Final = b"\xff" * LENGTH_BYTES
 
@@ -63,10 +69,6 @@ NO_SEARCH: Final = (
 NO_DOCUMENTS: Final = (
     "Documents are not kept where a service encrypts: they are found by what their keys begin with, which nobody is to read there. "
     "Keep them in a service of another app= without encrypt=."
-)
-NO_FILES: Final = (
-    "Files are not kept where a service encrypts: their bytes lie in another store, and nothing encrypts them. Leave out "
-    "artifacts=, or keep them in a service of another app= without encrypt=."
 )
 APART: Final = "The columns {} of {} are encrypted together, so a write has all of them or none."
 
@@ -121,6 +123,11 @@ class Layout:
     def has_tag(self, key: bytes) -> bool:
         """Whether conditions may compare the row of this key: several sessions share it."""
         return self.compared is not None and key[OWNER_END:SESSION_START] != OF_SESSION
+
+    def mark_unknown(self, key: bytes) -> bytes:
+        """A key of a row whose name nobody here knows, so that it is hidden again as it was."""
+        start = self.start_of_name(key)
+        return key if start is None else key[:start] + UNKNOWN + key[start:]
 
     def restore_name(self, key: bytes, row: Row) -> bytes:
         """A key of a row with the name that stands in the row, in place of what stands in the key for it."""
@@ -179,6 +186,13 @@ def _find_fact(key: bytes) -> int | None:
     return None if key[start : start + 1] == b"h" else start + 1 + NUMBER_BYTES
 
 
+def _find_artifact(key: bytes) -> int | None:
+    """Where in a key of artifacts the name begins: behind the scope, which has the birth of a session, and a letter."""
+    is_of_session = key[OWNER_END:SESSION_START] == OF_SESSION
+    start = SESSION_END + NUMBER_BYTES + len(OF_SESSION) if is_of_session else _after_place(key)
+    return start + 1 if key[start : start + 1] == b"h" else None
+
+
 LAYOUTS: Final[dict[str, Layout]] = {
     layout.table.name: layout
     for layout in (
@@ -192,7 +206,7 @@ LAYOUTS: Final[dict[str, Layout]] = {
         Layout(WORDS, {}, refused=NO_SEARCH),
         Layout(INDEXED, {}, refused=NO_SEARCH),
         Layout(DOCUMENTS, {}, refused=NO_DOCUMENTS),
-        Layout(ARTIFACTS, {}, refused=NO_FILES),
+        Layout(ARTIFACTS, {"name": ("name",), "metadata": ("mime", "metadata")}, find_name=_find_artifact),
     )
 }
 """Name of a table -> how it is kept. Tables of a ledger are kept as they are: they have numbers, digests and encrypted answers."""

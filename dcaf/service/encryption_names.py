@@ -29,7 +29,7 @@ from dcaf.core.importing import extra
 from dcaf.core.keys import Keyring, hkdf_sha256
 from dcaf.engines import Exists, Not, Put, Range, Table, Transaction
 from dcaf.service.encryption_cells import MARK_BYTES, Cells, place_of
-from dcaf.service.encryption_layout import NAMES, OWNER_END, SESSION_START, Layout, name_row
+from dcaf.service.encryption_layout import NAMES, OWNER_END, SESSION_START, UNKNOWN, Layout, name_row
 from dcaf.service.plans import Plan
 from dcaf.service.purging import find_place
 from dcaf.service.tables import DIGEST_BYTES, NUMBER_BYTES, OF_SESSION, SESSIONS, STATE, app_rows, find_app
@@ -90,6 +90,8 @@ class Names:
             return self._digest(layout, key)
         if start is None or len(key) <= start:
             return self._hide_place(layout, key)
+        if key.startswith(UNKNOWN, start):
+            return self._hide_place(layout, key[:start]) + key[start + len(UNKNOWN) :]
         return self._hide_place(layout, key[:start]) + self._digest(layout, key)
 
     def show(self, layout: Layout, key: bytes) -> bytes:

@@ -41,7 +41,7 @@ from dcaf.service.tables import Columns, find_app
 WRITTEN: Final = "It was written. What was read with it cannot be told: a row of it cannot be opened."
 NOT_COMPARED: Final = "The column {} of {} is encrypted, and is compared with nothing."
 ANOTHERS: Final = b"?"
-"""Stands for the id of a session of another application, in the one table that is walked through as a whole."""
+"""Stands for the id of a session of another application, in a table that is walked through as a whole."""
 
 
 class Rows:
@@ -102,6 +102,11 @@ class Rows:
             self._unmarked.discard(transaction.partition)
         return Outcome(outcome.applied, rows, outcome.now_ms, pages)
 
+    @property
+    def names(self) -> Names:
+        """What hides the keys."""
+        return self._names
+
     def hide(self, record: Record) -> Record:
         """Where a row lies in the database."""
         layout = LAYOUTS.get(record.table.name)
@@ -129,7 +134,7 @@ class Rows:
         for hidden, row in found:
             key = show(layout, hidden)
             if is_everybodys and self._is_anothers(layout, row):
-                opened.append((key, {**_copy(layout, row), "id": ANOTHERS}))
+                opened.append((layout.mark_unknown(key), {**_copy(layout, row), "id": ANOTHERS}))
                 continue
             plain = self._open_row(layout, hidden, row)
             opened.append((layout.restore_name(key, plain) if has_names else key, plain))

@@ -41,7 +41,6 @@ from dcaf.service.calls import Calls, OnBusy
 from dcaf.service.checkpoints import Checkpoint
 from dcaf.service.encryption import EncryptedEngine, Reencrypted, plan_reencryption, require_encrypted
 from dcaf.service.encryption_guard import PlainEngine, below_of, guard
-from dcaf.service.encryption_layout import NO_FILES
 from dcaf.service.events import Event
 from dcaf.service.exporting import stream_async
 from dcaf.service.history import HistoryPage
@@ -125,8 +124,6 @@ class SessionService:
         self._url = engine if isinstance(engine, str) else None
         found = self._open_engine(engine, app)
         store = None if artifacts is None else ArtifactStore.of(artifacts)
-        if store is not None and isinstance(found, EncryptedEngine):
-            raise ConfigurationError(NO_FILES)
         self._calls = Calls(guard(found, app), app, ttl=ttl, on_busy=on_busy, last=last, randomness=randomness, artifacts=store)
         self._ledger = _check_ledger(ledger, found)
         self.level: str = LEVEL
@@ -739,12 +736,12 @@ class SessionService:
         soon as no process encrypts with one of them any more.
 
         Raises:
-            ConfigurationError: The service does not encrypt.
+            ConfigurationError: The service does not encrypt, or there are artifacts and it does not know where.
             SealedRowError: The application's key of names cannot be opened.
             EngineError: The engine failed. A part may be done; call again.
         """
         engine = require_encrypted(self._calls.engine)
-        return await run_async(plan_reencryption(engine), engine.below)
+        return await run_async(plan_reencryption(engine, self._calls.files), engine.below)
 
     def memory(self, *, user: str) -> UserMemory:
         """What a user remembers, outside of a turn.

@@ -233,7 +233,7 @@ class SyncSessionService:
     def reencrypt(self) -> Reencrypted:
         """As of the service."""
         engine = require_encrypted(self._calls.engine)
-        return run(plan_reencryption(engine), engine.below)
+        return run(plan_reencryption(engine, self._calls.files), engine.below)
 
     def memory(self, *, user: str) -> SyncUserMemory:
         """As of the service."""

@@ -272,6 +272,26 @@ def test_an_encrypted_application_is_looked_after_with_its_ring(tmp_path: Path, 
     assert clinic.run("import", "all.jsonl", "--encrypted").startswith("Made 2 sessions")
 
 
+def test_re_encrypt_takes_the_artifacts_along(tmp_path: Path, monkeypatch: Any) -> None:
+    old, new, url = Key.generate("old"), Key.generate("new"), f"file://{tmp_path}/files"
+    clinic = Clinic(tmp_path)
+    service = SessionService(clinic.url, app="clinic", encrypt=Keyring(old), artifacts=url)
+    service.sync.create(user=USER, id="v1")
+    service.sync.artifacts(user=USER, id="v1").save("scan.png", b"1")
+    monkeypatch.setenv("DCAF_KEYS", new.text())
+    monkeypatch.setenv("DCAF_KEYS_VERIFY", old.text())
+    assert "--artifacts URL" in clinic.run("re-encrypt", code=2)
+    told = clinic.run("re-encrypt", "--artifacts", url)
+    assert re.fullmatch(r"Encrypted \d+ rows and 1 object of artifacts anew; 0 were under the active key.\n", told)
+    service = SessionService(clinic.url, app="clinic", encrypt=Keyring(new), artifacts=url)
+    loaded = service.sync.artifacts(user=USER, id="v1").load("scan.png")
+    assert loaded is not None
+    assert loaded.data == b"1"
+    monkeypatch.delenv("DCAF_KEYS_VERIFY")
+    assert ", 1 artifact," in clinic.run("erase", USER, "--encrypted", "--artifacts", url)
+    assert not [path for path in (tmp_path / "files").rglob("*") if path.is_file()]
+
+
 def test_re_encrypt_says_which_rows_it_cannot_open(tmp_path: Path, monkeypatch: Any) -> None:
     clinic = Clinic(tmp_path)
     ring = Keyring(Key.generate("k7"))

@@ -23,9 +23,13 @@ import obstore
 import pytest
 from obstore.store import S3Store
 
+from dcaf.core import Keyring
 from dcaf.service import ArtifactStore, SessionService
 
 STORES: Final = ("memory", "folder", "s3")
+
+ENCRYPTED: Final = "encrypted folder"
+"""A folder, and a service that encrypts."""
 
 _BUCKETS = count()
 
@@ -92,13 +96,20 @@ def read_objects(store: ArtifactStore) -> bytes:
     return b"".join(bytes(obstore.get(store._objects._store, path).bytes()) for path in list_objects(store))
 
 
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
-    """Each kind of store in turn, without objects."""
-    return make_store(request.param, tmp_path)
+@pytest.fixture(params=[*STORES, ENCRYPTED])
+def kind_of_files(request: pytest.FixtureRequest) -> Any:
+    """Each kind of store in turn, and one with a service that encrypts."""
+    return request.param
 
 
 @pytest.fixture
-def files(store: ArtifactStore) -> SessionService:
+def store(kind_of_files: str, tmp_path: Path) -> ArtifactStore:
+    """Each kind of store in turn, without objects."""
+    return make_store(kind_of_files, tmp_path)
+
+
+@pytest.fixture
+def files(kind_of_files: str, store: ArtifactStore) -> SessionService:
     """A service in memory with each kind of store."""
-    return SessionService("memory://", app="clinic", artifacts=store)
+    ring = Keyring.ephemeral() if kind_of_files == ENCRYPTED else None
+    return SessionService("memory://", app="clinic", artifacts=store, encrypt=ring)

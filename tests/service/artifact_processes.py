@@ -15,6 +15,7 @@ from dcaf.core.errors import EngineError
 from dcaf.engines import SqliteEngine
 from dcaf.service import ArtifactStore, SessionService, SyncArtifacts
 from tests.service.artifact_places import open_bucket
+from tests.service.encrypted_places import BEFORE
 
 ROOT: Final = Path(__file__).parents[2]
 MIB: Final = 1024 * 1024
@@ -26,7 +27,7 @@ def start(program: Callable[..., None], database: Path, place: str, *arguments: 
     Args:
         program: Which.
         database: The file of the engine.
-        place: A url, or ``s3 PORT BUCKET``.
+        place: A url, ``s3 PORT BUCKET``, or ``encrypted URL`` for a service that encrypts.
         arguments: What else it takes.
     """
     command = [sys.executable, "-m", "tests.service.artifact_processes", program.__name__, str(database), place]
@@ -36,8 +37,10 @@ def start(program: Callable[..., None], database: Path, place: str, *arguments: 
 def open_artifacts(database: str, place: str) -> SyncArtifacts:
     """The artifacts of the session v of p."""
     kind, *rest = place.split()
-    store: Any = open_bucket(rest[1], int(rest[0])) if kind == "s3" else place
-    return SessionService(SqliteEngine(database), app="clinic", artifacts=ArtifactStore(store)).sync.artifacts(user="p", id="v")
+    store: Any = open_bucket(rest[1], int(rest[0])) if kind == "s3" else place.rsplit(maxsplit=1)[-1]
+    ring = BEFORE if kind == "encrypted" else None
+    service = SessionService(SqliteEngine(database), app="clinic", artifacts=ArtifactStore(store), encrypt=ring)
+    return service.sync.artifacts(user="p", id="v")
 
 
 def save_many(artifacts: SyncArtifacts, who: str, number: str) -> None:

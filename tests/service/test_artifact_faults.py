@@ -21,7 +21,17 @@ from dcaf.engines import MemoryEngine, Outcome, SqliteEngine, Transaction
 from dcaf.service import Artifacts, ArtifactStore, SessionService, SyncArtifacts, artifact_contents, artifact_saving
 from dcaf.service.tables import ARTIFACTS
 from tests.service import artifact_processes
-from tests.service.artifact_places import STORES, find_s3, list_objects, make_bucket, make_store, open_bucket, read_objects
+from tests.service.artifact_places import (
+    ENCRYPTED,
+    STORES,
+    find_s3,
+    list_objects,
+    make_bucket,
+    make_store,
+    open_bucket,
+    read_objects,
+)
+from tests.service.encrypted_places import BEFORE
 from tests.service.kept_places import Watched
 
 SCALE = float(os.environ.get("DCAF_SCALE", "0.02"))
@@ -146,9 +156,10 @@ def test_a_process_that_is_forked_saves_or_is_told_and_never_waits(before: str, 
     assert program.communicate(timeout=100)[0].strip().endswith(says)
 
 
-@pytest.mark.parametrize("kind", ["folder", "s3"])
+@pytest.mark.parametrize("kind", ["folder", "s3", ENCRYPTED])
 def test_a_large_artifact_is_never_whole_in_memory(kind: str, tmp_path: Path) -> None:
-    shared = f"file://{tmp_path}/files" if kind == "folder" else f"s3 {find_s3()} {make_bucket()}"
+    folder = f"file://{tmp_path}/files"
+    shared = {"folder": folder, ENCRYPTED: f"encrypted {folder}"}.get(kind) or f"s3 {find_s3()} {make_bucket()}"
     assert stream_mib(artifact_processes.stream, tmp_path, shared) < MOST_MIB
 
 
@@ -158,7 +169,8 @@ def test_control_a_large_artifact_that_is_whole_in_memory_is_noticed(tmp_path: P
 
 def stream_mib(program: Callable[..., None], folder: Path, shared: str) -> float:
     engine = SqliteEngine(str(folder / "dcaf.db"))
-    open_on(engine, ArtifactStore("memory://"))
+    ring = BEFORE if shared.startswith("encrypted") else None
+    SessionService(engine, app="clinic", encrypt=ring).sync.create(user="p", id="v")
     engine.sync.close()
     said, _ = artifact_processes.start(program, folder / "dcaf.db", shared, LARGE_MIB).communicate(timeout=600)
     print(f"{program.__name__}: {LARGE_MIB:,} MiB, grown by {float(said):.0f} MiB")

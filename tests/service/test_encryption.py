@@ -350,7 +350,7 @@ def test_a_turn_encrypts_what_it_writes_under_the_newest_key_and_the_command_the
     found = service.sync.reencrypt()
     assert found.rows > 10
     assert (found.refused, list_kids(place)) == (0, {"new"})
-    assert asyncio.run(service.reencrypt()) == (0, found.rows + found.current, 0)
+    assert asyncio.run(service.reencrypt()) == (0, found.rows + found.current, 0, 0)
     after = place.open_service(AFTER)
     kept = after.sync.get(user=USER, id=ID)
     assert kept is not None
@@ -598,8 +598,3 @@ def test_facts_are_searched_where_they_are_read(place: EncryptedPlace) -> None:
     memory = place.open_service().sync.memory(user=USER)
     memory.set("allergies", ["penicillin"])
     assert [hit.fact.key for hit in memory.search("penicillin")] == ["allergies"]
-
-
-def test_files_are_refused_at_once() -> None:
-    with pytest.raises(ConfigurationError, match="Files are not kept where a service encrypts"):
-        SessionService("memory://", app="clinic", encrypt=BEFORE, artifacts="memory://")
