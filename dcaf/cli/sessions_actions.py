@@ -55,8 +55,8 @@ NONE_OF_USER: Final = "No session of this user is known in this application."
 UNKNOWN: Final = "There is no such session of this user in this application."
 NOTHING: Final = "Nothing of this user is known in this application."
 REFUSED: Final = (
-    "{}{} cannot be opened, and nothing of it was changed: somebody else has written it, or its key is not in DCAF_KEYS_VERIFY. Keep "
-    "the older keys in the ring until this is clear.\n"
+    "{}{} cannot be opened, and nothing of it was changed: somebody else has written it, or its key is not in DCAF_KEYS_VERIFY. "
+    "Keep the older keys in the ring until this is clear.\n"
 )
 OF_FILES: Final = " or objects of artifacts, also of those that are being saved,"
 TIME: Final = re.compile(r"([0-9]{1,6})([dhms])")
