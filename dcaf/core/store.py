@@ -207,6 +207,7 @@ class Lease(Protocol):
 
         Raises:
             SessionConflict, SessionSuperseded, SessionEnded: Another turn came first, or the session was revoked.
+            QuotaExceededError: It would have more than it may have.
             SessionUnavailable: It could not be written.
         """
 

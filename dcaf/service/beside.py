@@ -14,6 +14,7 @@ from dcaf.service.kept import Kept, is_alive, is_at, is_there
 from dcaf.service.links import follow
 from dcaf.service.places import UNKNOWN, Place, require_there
 from dcaf.service.plans import Plan
+from dcaf.service.quotas import check_messages
 from dcaf.service.recent import Recent
 from dcaf.service.tables import Columns
 
@@ -59,7 +60,7 @@ def _plan_known(place: Place, known: Kept | None, messages: Sequence[tuple[bytes
 def _plan_append(place: Place, kept: Kept, messages: Sequence[tuple[bytes, int | None]]) -> _Planned:
     row, total = place.row, kept.messages + len(messages)
     if messages:
-        place.quotas.check_messages(total)
+        check_messages(place.quotas, total)
     calls = follow([data for data, _ in messages], kept.open_calls)
     writes = [
         Put(row, {"messages": total, "updated": Now(), **write_open_calls(kept.open_calls, calls)}),

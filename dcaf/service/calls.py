@@ -48,7 +48,7 @@ from dcaf.service.messages import Message, pack
 from dcaf.service.places import APP, ARCHIVED, UNKNOWN, USER, Place, require_name
 from dcaf.service.plans import Plan, Stream
 from dcaf.service.purging import Erased, Purged, erase, purge, purge_user
-from dcaf.service.quotas import UNLIMITED, Quotas
+from dcaf.service.quotas import UNLIMITED, Quotas, check_sessions
 from dcaf.service.reading import ALL_KEYS, Read, read_session, read_shared
 from dcaf.service.recent import Recent
 from dcaf.service.remembered import LONGEST_TTL, SHORTEST_TTL, MemoryScope
@@ -327,7 +327,7 @@ class Calls:
             QuotaExceededError: Its user may not have one more.
         """
         read = yield from read_shared(place)
-        place.quotas.check_sessions(read.owned)
+        check_sessions(place.quotas, read.owned)
         return self._start(place, about, read)
 
     def _create(self, place: Place, given: Session, about: About) -> Plan[KeptSession]:

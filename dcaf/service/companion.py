@@ -35,7 +35,7 @@ from dcaf.service.memory_plans import drop_hidden
 from dcaf.service.moving import Move
 from dcaf.service.places import APP, USER, Place
 from dcaf.service.plans import run_async
-from dcaf.service.quotas import count_rows
+from dcaf.service.quotas import count_rows, find_lists
 from dcaf.service.reading import gather, list_ranges, list_ranges_elsewhere, read_session, values_in
 
 SERVER: Final = "server"
@@ -62,7 +62,7 @@ class KeptCompanion(Companion):
         self._most_carried = most_carried
         self._place: Place = calls.place_of(request.binding.subject, request.session_id)
         self.reads: Sequence[Record] = [self._place.row]
-        self._lists = calls.quotas.list_ranges(self._place.owner) if is_new(request) else []
+        self._lists = find_lists(calls.quotas, self._place.owner) if may_be_new(request) else []
         self.ranges: Sequence[Range] = [*self._lists, *list_ranges(self._place, calls.last)]
         self._owned = 0
         self.elsewhere: Sequence[Range] = list_ranges_elsewhere(self._place)
@@ -348,7 +348,7 @@ class KeptCompanion(Companion):
         self._place, opened.kept, self._move = place, move.after, move
 
 
-def is_new(request: OpenRequest) -> bool:
+def may_be_new(request: OpenRequest) -> bool:
     """Whether a session may not be kept yet: no token of it says that it is."""
     return request.claims is None or request.claims.at is None
 

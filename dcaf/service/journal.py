@@ -32,7 +32,7 @@ from dcaf.service.drafts import MemoryDraft
 from dcaf.service.kept import Kept
 from dcaf.service.links import require_link
 from dcaf.service.messages import Message, pack
-from dcaf.service.quotas import UNLIMITED, Quotas
+from dcaf.service.quotas import UNLIMITED, Quotas, check_messages, check_sessions
 from dcaf.service.remembered import MemoryChange, MemoryScope
 from dcaf.service.tables import Owner
 
@@ -71,9 +71,9 @@ class Opened:
             QuotaExceededError: It does not.
         """
         if added:
-            self.quotas.check_messages(self.kept.messages + added)
+            check_messages(self.quotas, self.kept.messages + added)
         if not self.kept.revision:
-            self.quotas.check_sessions(self.owned)
+            check_sessions(self.quotas, self.owned)
 
 
 class Additions(NamedTuple):

@@ -56,42 +56,47 @@ class Quotas:
         _require("sessions=", self.sessions, MOST_SESSIONS)
         _require("messages=", self.messages, LARGEST)
 
-    def check_messages(self, total: int, before: str = "") -> None:
-        """Refuse a session of so many messages.
 
-        Args:
-            total: How many it would have.
-            before: What the error's text begins with.
+def check_messages(quotas: Quotas, total: int, before: str = "") -> None:
+    """Refuse a session of so many messages.
 
-        Raises:
-            QuotaExceededError: It may not have so many.
-        """
-        limit = self.messages
-        if limit is not None and total > limit:
-            text = f"{before}The session would have {total:,} messages, and may have {limit:,}. {MESSAGES_REMEDY}"
-            raise QuotaExceededError(text, quota="messages", limit=limit, size=total)
+    Args:
+        quotas: The limits.
+        total: How many it would have.
+        before: What the error's text begins with.
 
-    def list_ranges(self, owner: Owner) -> list[Range]:
-        """What is read before a session of a user is made: the lists, as far as they matter; nothing where nothing limits it."""
-        if self.sessions is None or owner.user is None:
-            return []
-        keys = [owner.list_key(archived=archived) for archived in (False, True)]
-        return [Range.of_prefix(LISTS, key, self.sessions, partition=owner.partition) for key in keys]
+    Raises:
+        QuotaExceededError: It may not have so many.
+    """
+    limit = quotas.messages
+    if limit is not None and total > limit:
+        text = f"{before}The session would have {total:,} messages, and may have {limit:,}. {MESSAGES_REMEDY}"
+        raise QuotaExceededError(text, quota="messages", limit=limit, size=total)
 
-    def check_sessions(self, count: int, before: str = "") -> None:
-        """Refuse one more session of a user who has so many, or more.
 
-        Args:
-            count: How many rows ``list_ranges`` has found.
-            before: What the error's text begins with.
+def find_lists(quotas: Quotas, owner: Owner) -> list[Range]:
+    """What is read before a session of a user is made: the lists, as far as they matter; nothing where nothing limits it."""
+    if quotas.sessions is None or owner.user is None:
+        return []
+    keys = [owner.list_key(archived=archived) for archived in (False, True)]
+    return [Range.of_prefix(LISTS, key, quotas.sessions, partition=owner.partition) for key in keys]
 
-        Raises:
-            QuotaExceededError: The user may not have more.
-        """
-        limit = self.sessions
-        if limit is not None and count >= limit:
-            text = f"{before}The user has at least {count:,} sessions, and may have {limit:,}. {SESSIONS_REMEDY}"
-            raise QuotaExceededError(text, quota="sessions", limit=limit, size=count)
+
+def check_sessions(quotas: Quotas, count: int, before: str = "") -> None:
+    """Refuse one more session of a user who has so many, or more.
+
+    Args:
+        quotas: The limits.
+        count: How many rows ``find_lists`` has found.
+        before: What the error's text begins with.
+
+    Raises:
+        QuotaExceededError: The user may not have more.
+    """
+    limit = quotas.sessions
+    if limit is not None and count >= limit:
+        text = f"{before}The user has at least {count:,} sessions, and may have {limit:,}. {SESSIONS_REMEDY}"
+        raise QuotaExceededError(text, quota="sessions", limit=limit, size=count)
 
 
 def count_rows(pages: Sequence[Page]) -> int:

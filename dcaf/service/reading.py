@@ -16,7 +16,7 @@ from dcaf.engines import Outcome, Page, Range, Row, Transaction
 from dcaf.service.kept import Kept, is_there, join_state
 from dcaf.service.places import Place
 from dcaf.service.plans import Asked, Plan
-from dcaf.service.quotas import count_rows
+from dcaf.service.quotas import count_rows, find_lists
 from dcaf.service.tables import MESSAGES, STATE, app_rows
 
 MOST_KEYS: Final = 1_000
@@ -126,7 +126,7 @@ def values_in(payload: Payload) -> dict[str, bytes]:
 def read_shared(place: Place) -> Plan[Read]:
     """What a new session shares with others, and nothing else of it."""
     # What is left of an older anonymous session of this id is none of the new one's.
-    lists = place.quotas.list_ranges(place.owner)
+    lists = find_lists(place.quotas, place.owner)
     ranges = lists + ([] if place.owner.user is None else [place.owner.shared_rows(ALL_KEYS)])
     ranges += [_app_rows(place, ALL_KEYS)] if place.is_with_app else []
     outcome = yield _beside(Transaction([], ranges=ranges), list_ranges_elsewhere(place, ALL_KEYS))

@@ -29,7 +29,7 @@ from dcaf.service.kept import Kept, is_at, value_of
 from dcaf.service.links import replay, unfollow
 from dcaf.service.places import APP, UNKNOWN, USER, Place, require_there
 from dcaf.service.plans import Plan
-from dcaf.service.quotas import count_rows
+from dcaf.service.quotas import check_messages, check_sessions, count_rows, find_lists
 from dcaf.service.reading import ALL_KEYS
 from dcaf.service.tables import CHANGES, MESSAGES, MINUTE_MS, STATE, WORDS, Columns, unpack_number
 from dcaf.tools.proposals import PENDING
@@ -272,9 +272,9 @@ def _require_room(target: Place, messages: int) -> Plan[None]:
     Raises:
         QuotaExceededError: It does not.
     """
-    target.quotas.check_messages(messages)
-    if lists := target.quotas.list_ranges(target.owner):
-        target.quotas.check_sessions(count_rows((yield Transaction([], ranges=lists)).pages))
+    check_messages(target.quotas, messages)
+    if lists := find_lists(target.quotas, target.owner):
+        check_sessions(target.quotas, count_rows((yield Transaction([], ranges=lists)).pages))
 
 
 def _require_unchanged(place: Place, kept: Kept, target: Place, record: Record) -> Plan[None]:

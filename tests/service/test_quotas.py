@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,9 +16,9 @@ from starlette.testclient import TestClient
 
 from dcaf import SessionMiddleware, current_session
 from dcaf.agent import Agent, create_app
-from dcaf.core import ConfigurationError, DcafError, Key, Keyring, QuotaExceededError, SessionValueError
+from dcaf.core import ConfigurationError, DcafError, Key, Keyring, QuotaExceededError, SessionHost, SessionValueError
 from dcaf.engines import MemoryEngine
-from dcaf.service import ArtifactStore, KeptSession, Quotas, SessionService
+from dcaf.service import ArtifactStore, KeptSession, Messages, Purged, Quotas, SessionService, commits
 from dcaf.service.artifact_values import MOST_METADATA_BYTES
 from dcaf.service.document_rows import LIMIT_BYTES as DOCUMENT_BYTES
 from dcaf.service.journal import MOST_BYTES as MESSAGE_BYTES
@@ -100,16 +101,9 @@ def test_a_session_has_as_many_messages_as_its_quota_and_not_one_more(limit: int
     check_steps(Quotas(messages=limit), limit, steps)
 
 
-class LateQuotas(Quotas):
-    """Refuses one message later."""
-
-    def check_messages(self, total: int, before: str = "") -> None:
-        super().check_messages(total - 1, before)
-
-
 def test_control_a_quota_that_is_one_off_is_found() -> None:
     with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
-        check_steps(LateQuotas(messages=2), 2, [("append", 3)])
+        check_steps(Quotas(messages=3), 2, [("append", 3)])
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
@@ -127,6 +121,11 @@ def test_a_turn_over_the_quota_writes_nothing_at_all(kept_place: KeptPlace, encr
 
 
 def test_what_another_one_adds_while_a_turn_goes_on_counts(kept_place: KeptPlace) -> None:
+    add_beside(kept_place)
+
+
+def add_beside(kept_place: KeptPlace) -> None:
+    """Two turns, while each of which somebody else adds a message: the second one has no room any more when it is committed."""
     sessions, others = (kept_place.open_service(quotas=Quotas(messages=3)) for _ in range(2))
     sessions.sync.create(**HERE)
     for total in (0, 2):
@@ -134,6 +133,12 @@ def test_what_another_one_adds_while_a_turn_goes_on_counts(kept_place: KeptPlace
             session.messages.add("user", "Hello!")
             others.sync.append(**HERE, messages=say(1))
     assert kept_of(sessions).messages.total == 3
+
+
+def test_control_a_quota_that_no_commit_compares_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commits, "check_messages", lambda *_: None)
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        add_beside(KeptPlace("memory"))
 
 
 def test_an_append_goes_by_what_is_there_and_not_by_what_was_known_last(kept_place: KeptPlace) -> None:
@@ -318,6 +323,39 @@ def test_behind_a_middleware_a_session_too_many_is_refused_when_it_would_be_kept
     assert rows_of(sessions) == before
     assert first.send("hi").status == 200
     assert len(sessions.sync.list(user="p").items) == 1
+
+
+def test_whoever_logs_in_takes_a_session_along_whatever_the_quota() -> None:
+    sessions = SessionService("memory://", app="clinic", quotas=Quotas(sessions=1, messages=2))
+    sessions.sync.create(**HERE)
+    host = SessionHost(keys=RING, audience="clinic", store=sessions)
+
+    async def test() -> None:
+        async with host.turn(None) as turn:
+            Messages.of(turn.session).add("user", "Hello!")
+        envelope = turn.envelope
+        with pytest.raises(QuotaExceededError):
+            async with host.turn(envelope) as turn:
+                turn.session.rotate(subject="p")
+                for role, content in say(2):
+                    Messages.of(turn.session).add(role, content)
+        assert sessions.sync.purge() == Purged(0, 0, 0)  # nothing was copied before it was refused
+        async with host.turn(envelope) as turn:
+            turn.session.rotate(subject="p")
+        async with host.turn(turn.envelope, subject="p") as turn:
+            Messages.of(turn.session).add("user", "Bye!")
+
+    anyio.run(test)
+    assert [item.messages for item in sessions.sync.list(user="p").items] == [2, 0]
+
+
+def test_sessions_that_are_begun_in_the_same_moment_may_all_be_kept() -> None:
+    sessions = SessionService("memory://", app="clinic", quotas=Quotas(sessions=1))
+    with sessions.sync.open(user="p") as one, sessions.sync.open(user="p") as other:
+        one["step"] = other["step"] = 1
+    assert len(sessions.sync.list(user="p").items) == 2  # as the guide says
+    with pytest.raises(QuotaExceededError):
+        sessions.sync.create(user="p")
 
 
 def test_an_agent_that_keeps_its_conversation_asks_no_model_where_nothing_can_be_kept() -> None:
