@@ -176,10 +176,15 @@ def export_one(user: str) -> list[bytes]:
     return [*others.sync.export()]
 
 
+def begin_one(sessions: SessionService) -> None:
+    with sessions.sync.open(user="p") as session:
+        session["step"] = 1
+
+
 WAYS: dict[str, Callable[[SessionService], object]] = {
     "create": lambda sessions: sessions.sync.create(user="p"),
     "get_or_create": lambda sessions: sessions.sync.get_or_create(user="p", id="w"),
-    "open": lambda sessions: sessions.sync.open(user="p").__enter__(),
+    "open": begin_one,
     "fork": lambda sessions: sessions.sync.fork(**HERE),
     "import_lines": lambda sessions: sessions.sync.import_lines(export_one("p")),
 }
