@@ -33,6 +33,14 @@ CLIENT: Final[Any] = {"timeout": "30s", "connect_timeout": "5s"}
 RETRIES: Final[Any] = {"max_retries": 3, "retry_timeout": timedelta(seconds=30)}
 """How long a store behind a url may take for an object, and how often it is asked once more."""
 
+FORKED: Final = (
+    "The store of the artifacts was used before this process was forked, and the threads of obstore do not go along. "
+    "Save and load nothing before the fork."
+)
+
+_USERS: Final[dict[str, int]] = {}
+"""The process in which obstore was used first."""
+
 STATUS: Final = re.compile(r"status code: ([0-9]{3})")
 
 
@@ -154,6 +162,8 @@ def _require_store(store: object) -> Any:
 @contextmanager
 def _failing(what: str, *expected: type[Exception]) -> Iterator[None]:
     """Say that the store failed, without its own words: they have urls, and may have what signs these."""
+    if _USERS.setdefault("pid", os.getpid()) != os.getpid():
+        raise EngineError(FORKED)  # obstore itself would wait for ever
     try:
         yield
     except expected:

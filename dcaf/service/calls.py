@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
@@ -41,7 +41,7 @@ from dcaf.service.exporting import export_app, export_session, export_user
 from dcaf.service.history import HistoryPage, read_history, unpack_page
 from dcaf.service.importing import Importer
 from dcaf.service.journal import MOST_BYTES, Opened, TurnJournal
-from dcaf.service.kept import About, Kept
+from dcaf.service.kept import About, Kept, require_moment
 from dcaf.service.listing import ListPage, Wanted, list_sessions
 from dcaf.service.memory_plans import clear_memory, drop_hidden
 from dcaf.service.messages import Message, pack
@@ -67,7 +67,6 @@ from dcaf.service.user_memory import UserMemory
 OnBusy: TypeAlias = Literal["reject", "merge"]
 
 MILLISECOND: Final = timedelta(milliseconds=1)
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 ID_BYTES: Final = 16
 BIRTH_BYTES: Final = 8
@@ -440,15 +439,3 @@ def require_keys(argument: str, keys: object) -> tuple[str, ...]:
     if any(name.startswith(TEMPORARY) or name == RESERVED for name in names):
         raise ConfigurationError(f"{argument} takes keys that are kept, and no {TEMPORARY} key is.")
     return names
-
-
-def require_moment(argument: str, moment: object) -> int:
-    """Require a moment, and give its milliseconds since the epoch.
-
-    Raises:
-        ConfigurationError: It is none, or has no time zone.
-    """
-    found = require(argument, moment, datetime, "a datetime with a time zone, such as datetime.now(UTC) - timedelta(days=30)")
-    if found.utcoffset() is None:
-        raise ConfigurationError(f"{argument} takes a datetime with a time zone: datetime.now(UTC) - timedelta(days=30).")
-    return (found - EPOCH) // MILLISECOND

@@ -594,6 +594,8 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.service.Messages.add": Entry({"message": "user", "content": "Hi!"}, on=history, given={"name": "ada"}),
     "dcaf.service.Messages.search": Entry({"query": "hello", "limit": 1}, on=history),
     "dcaf.service.SyncMessages.search": Entry({"query": "hello", "limit": 1}, on=lambda: history().sync),
+    "dcaf.service.Messages.page": Entry({"limit": 1, "before": None, "after": None, "since": UNTIL}, on=history),
+    "dcaf.service.SyncMessages.page": Entry({"limit": 1, "before": None, "after": None, "since": UNTIL}, on=lambda: history().sync),
     "dcaf.service.Messages.window": Entry({"last": 1}, on=history),
     "dcaf.service.KeptSession.checkpoint": Entry({"name": "here"}, on=kept_session),
     "dcaf.service.State": Entry({"value": {"a": 1}, "delta": {}}, then=lambda found: found.to_dict()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from dcaf.core.errors import EngineError
 from dcaf.engines import SqliteEngine
 from dcaf.service import ArtifactStore, SessionService, SyncArtifacts
 from tests.service.artifact_places import open_bucket
@@ -55,6 +57,23 @@ def save_until_killed(artifacts: SyncArtifacts) -> None:
         time.sleep(600)
 
     artifacts.save("half", pieces())
+
+
+def save_in_a_fork(artifacts: SyncArtifacts, before: str) -> None:
+    """Save in a forked process; in its parent before that, if it is to be. Say the number, or the error."""
+    if before == "yes":
+        artifacts.save("a", b"1")
+    artifacts._artifacts._engine.sync.close()
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    signal.alarm(60)
+    try:
+        print(artifacts._artifacts._files.objects.create("a/b/c/d", b"1"), flush=True)
+    except EngineError as error:
+        print(error, flush=True)
+    os._exit(0)
 
 
 def stream(artifacts: SyncArtifacts, mib: str) -> None:

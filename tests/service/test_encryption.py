@@ -187,6 +187,22 @@ def test_pages_of_many_facts_have_each_once(place: EncryptedPlace) -> None:
     assert len(found) == 25
 
 
+def test_pages_of_all_sessions_have_each_once(place: EncryptedPlace) -> None:
+    service, other = place.open_service(), place.open_service(AFTER, app="shop")
+    for number in range(9):
+        service.sync.create(user=f"user {number}", id="v1", labels={"even": str(number % 2 == 0)})
+        other.sync.create(user=f"user {number}", id="v1")
+    for labels, expected in ((None, 9), ({"even": "True"}, 5)):
+        found, cursor = [], None
+        while True:
+            page = service.sync.list_all(limit=2, cursor=cursor, labels=labels)
+            found += [kept.user for kept in page.items]
+            cursor = page.cursor
+            if cursor is None:
+                break
+        assert len(found) == len(set(found)) == expected
+
+
 def test_two_applications_on_one_engine_share_nothing(place: EncryptedPlace) -> None:
     clinic, shop, plain = place.open_service(), place.open_service(AFTER, app="shop"), place.open_service(None, app="plain")
     for service in (clinic, shop, plain):
