@@ -60,7 +60,8 @@ class EncryptedEngine:
         randomness: That many random bytes, for keys of names and nonces.
 
     Attributes:
-        url, partitions: Of the engine below.
+        url: Of the engine below.
+        partitions: Of the engine below.
         sync: The same methods without ``await``.
         app: The application.
         below: The engine below.

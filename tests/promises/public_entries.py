@@ -966,7 +966,9 @@ ENTRIES: dict[str, Entry] = {
 
 NOBODYS: frozenset[str] = frozenset(
     [
-        *("dcaf.testing.EngineContract", "dcaf.testing.EngineContract.make_engine"),  # made by pytest; written by its user
+        *(
+            f"dcaf.testing.{kind}EngineContract{name}" for kind in ("", "Search") for name in ("", ".make_engine")
+        ),  # made by pytest; written by its user
         *(
             f"dcaf.asgi.{made}.{name}"
             for made in ("CookieCarrier", "HeaderCarrier")
