@@ -30,7 +30,7 @@ from dcaf.engines import Engine, Health, Outcome, Row, SyncEngine, Table, Transa
 from dcaf.engines.base import check_scan
 from dcaf.engines.opening import require_engine
 from dcaf.ledger.tables import TABLES as LEDGER_TABLES
-from dcaf.service.encryption_layout import LAYOUTS, NAMES, Layout
+from dcaf.service.encryption_layout import LAYOUTS, NAMES, Layout, is_by_name
 from dcaf.service.places import require_name
 from dcaf.service.plans import Plan, run, run_async
 
@@ -99,16 +99,19 @@ class EncryptedEngine:
         coming = items_of(tables)
         if coming is None:
             raise ConfigurationError(NO_TABLES)
-        self.below.declare([find_sealed(table) for table in coming])
+        self.below.declare([stored for table in coming for stored in find_stored(table)])
 
     async def transact(self, transaction: Transaction) -> Outcome:
         """As of an engine.
 
         Raises:
             SealedRowError: A row cannot be opened. Nothing was written.
-            ConfigurationError: The application has rows that are not encrypted.
+            ConfigurationError: The application has rows that are not encrypted, or the documents of a session or a space are to be
+                read in the order of their keys, and there are more than 10,000.
         """
         rows = self._rows or self._take(await run_async(self._open_names(), self.below))
+        if _has_order(transaction):
+            return await run_async(self._read_by_name(rows, transaction), self.below)
         return rows.open(transaction, await self.below.transact(rows.seal(transaction)))
 
     async def scan(
@@ -123,7 +126,8 @@ class EncryptedEngine:
 
     async def purge(self, table: Table) -> int:
         """As of an engine."""
-        return await self.below.purge(find_sealed(table))
+        first, *_ = [await self.below.purge(stored) for stored in find_stored(table)]
+        return first
 
     async def check(self) -> Health:
         """As of an engine."""
@@ -144,6 +148,9 @@ class EncryptedEngine:
             "Plan[Names]", self._work.open_names(self.app, self.keys, self.partitions, self.below.declare, self._randomness)
         )
 
+    def _read_by_name(self, rows: Rows, transaction: Transaction) -> Plan[Outcome]:
+        return cast("Plan[Outcome]", import_module("dcaf.service.encryption_order").read_by_name(rows, transaction))
+
     def _take(self, names: Names) -> Rows:
         self._rows = found = cast("Rows", self._work.Rows(names, self.app, self.keys, self.partitions, self._randomness))
         return found
@@ -158,6 +165,8 @@ class _EncryptedRows:
 
     def transact(self, transaction: Transaction) -> Outcome:
         rows = self._open_rows()
+        if _has_order(transaction):
+            return run(self._engine._read_by_name(rows, transaction), self._engine.below)
         return rows.open(transaction, self._below.transact(rows.seal(transaction)))
 
     def scan(
@@ -170,7 +179,8 @@ class _EncryptedRows:
         return rows.open_found(layout, self._below.scan(layout.sealed, after=rows.hide_last(layout, after), limit=limit))
 
     def purge(self, table: Table) -> int:
-        return self._below.purge(find_sealed(table))
+        first, *_ = [self._below.purge(stored) for stored in find_stored(table)]
+        return first
 
     def check(self) -> Health:
         return self._below.check()
@@ -237,12 +247,26 @@ def find_sealed(table: Table) -> Table:
     Raises:
         ConfigurationError: Nobody has said what of it has to be encrypted.
     """
+    return find_stored(table)[0]
+
+
+def find_stored(table: Table) -> list[Table]:
+    """The same, and the table of their names, if there is one.
+
+    Raises:
+        ConfigurationError: As of ``find_sealed``.
+    """
     layout = LAYOUTS.get(require("declare()", table, Table, "a Table").name)
     if layout is not None and layout.table == table:
-        return layout.sealed
+        return [stored for stored, _ in layout.stored]
     if table in LEDGER_TABLES:
-        return table
+        return [table]
     raise ConfigurationError(NOT_DESCRIBED.format(table.name))
+
+
+def _has_order(transaction: Transaction) -> bool:
+    """Whether it reads rows in the order of their names. What is no transaction is refused later."""
+    return isinstance(transaction, Transaction) and any(map(is_by_name, transaction.ranges))
 
 
 def _find_layout(table: Table, equal: bytes | None, after: bytes, limit: int) -> Layout | None:

@@ -3,10 +3,12 @@
     rows of a session     owner 16 . "s" . session 16 . then a number, or "=" and a name
     rows of an owner      owner 16 . "u" . "=" and a name
     of an application     owner 16 . "=" and a name
+    documents             owner 16 . "s" . session 16 . "=" and a name; a space is there as a session of an owner of its own
     lists                 owner 16 . perhaps a byte . minute 8 . session 16
 
 Owner and session are digests that everybody can compute who guesses a name, and names are text. What stands in the database for
-them is worked out with a key (``encryption_names``). Numbers stay as they are, since rows are read in their order.
+them is worked out with a key (``encryption_names``). Numbers stay as they are, since rows are read in their order. Names have none
+there: documents, which are read by what their names begin with, have a table of their names besides (``encryption_order``).
 
 What a reader gets wrong: a table that is not described here is not kept encrypted by anybody's good will. The engine refuses it.
 """
@@ -19,7 +21,7 @@ from typing import Final
 
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.store import digest_parts
-from dcaf.engines import Record, Row, Table
+from dcaf.engines import Range, Record, Row, Table
 from dcaf.service.tables import (
     ARTIFACTS,
     CHANGES,
@@ -51,6 +53,9 @@ UNKNOWN: Final = b"\xff"
 OBJECTS: Final = "artifacts"
 """Stands in the places of objects of artifacts, which lie in no table, where those of rows have the table."""
 
+NAME: Final = "name"
+"""The column of a name in a table of names."""
+
 LENGTH_BYTES: Final = 4
 NONE: Final = b"\xff" * LENGTH_BYTES
 
@@ -66,11 +71,12 @@ NO_SEARCH: Final = (
     "Messages that are encrypted cannot be searched: an index of their words would have to be read by whoever reads the database. "
     "Leave out encrypt=, or search in what you read. What is remembered can be searched: memory.search() keeps no index."
 )
-NO_DOCUMENTS: Final = (
-    "Documents are not kept where a service encrypts: they are found by what their keys begin with, which nobody is to read there. "
-    "Keep them in a service of another app= without encrypt=."
-)
 APART: Final = "The columns {} of {} are encrypted together, so a write has all of them or none."
+
+
+def pack_text(name: bytes) -> bytes:
+    """A name as keys of states, facts and checkpoints have it."""
+    return pack_name(name.decode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,10 @@ class Layout:
         is_list: Whether its keys have a minute before the session.
         refused: Why nothing is written to it; None where it is kept.
         find_name: Finds where in a key the name begins, as far as there is one; None where no key has names.
+        pack_name: What stands in a key for a name.
+        names: The table in the database that has the names alone, under the same keys; None where nobody asks for their order.
         sealed: The table in the database.
+        stored: Both tables in the database, if there are two, and which of their columns are encrypted.
         inside: The columns that are encrypted.
         plain: The others.
         empty: The columns that are encrypted, each without a value.
@@ -97,7 +106,10 @@ class Layout:
     is_list: bool = False
     find_name: Callable[[bytes], int | None] | None = None
     refused: str | None = None
+    pack_name: Callable[[bytes], bytes] = pack_text
+    names: Table | None = None
     sealed: Table = field(init=False)
+    stored: tuple[tuple[Table, tuple[str, ...]], ...] = field(init=False)
     inside: frozenset[str] = field(init=False)
     plain: tuple[str, ...] = field(init=False)
     empty: dict[str, bytes | int | None] = field(init=False, hash=False)
@@ -110,6 +122,8 @@ class Layout:
         name = self.table.name + SUFFIX
         sealed = Table(name, {**columns, **more}, large=self.table.large, ordered=self.table.ordered)
         object.__setattr__(self, "sealed", sealed)
+        beside = () if self.names is None else ((self.names, (NAME,)),)
+        object.__setattr__(self, "stored", ((sealed, tuple(self.cells)), *beside))
         object.__setattr__(self, "inside", inside)
         object.__setattr__(self, "plain", tuple(name for name in self.table.columns if name not in inside))
         object.__setattr__(self, "empty", dict.fromkeys(inside))
@@ -132,8 +146,17 @@ class Layout:
     def restore_name(self, key: bytes, row: Row) -> bytes:
         """A key of a row with the name that stands in the row, in place of what stands in the key for it."""
         start = self.start_of_name(key)
-        name = None if start is None else row["name"]
-        return key if start is None or not isinstance(name, bytes) else key[:start] + pack_name(name.decode())
+        name = None if start is None else row[NAME]
+        return key if start is None or not isinstance(name, bytes) else key[:start] + self.pack_name(name)
+
+
+def is_by_name(wanted: Range) -> bool:
+    """Whether a range has rows in the order of their names: it begins and ends among the names of one session, or of one space."""
+    layout, end = LAYOUTS.get(wanted.table.name), wanted.end
+    if layout is None or layout.names is None or end is None:
+        return False
+    start = layout.start_of_name(wanted.start)
+    return start is not None and len(wanted.start) >= start and len(end) >= start
 
 
 def begin_place(table: str, column: str) -> bytes:
@@ -193,6 +216,18 @@ def _find_artifact(key: bytes) -> int | None:
     return start + 1 if key[start : start + 1] == b"h" else None
 
 
+def _find_document(_: bytes) -> int:
+    """Where in a key of a document its name begins: behind the session, or the space, and a sign."""
+    return SESSION_END + 1
+
+
+def _pack_document(name: bytes) -> bytes:
+    return name
+
+
+DOCUMENT_NAMES: Final = Table("dcaf_kept_documents_names", {NAME: bytes, "expires": int}, ordered=True)
+"""The same keys as those of documents -> the name, encrypted; and when the document ends."""
+
 LAYOUTS: Final[dict[str, Layout]] = {
     layout.table.name: layout
     for layout in (
@@ -205,7 +240,13 @@ LAYOUTS: Final[dict[str, Layout]] = {
         Layout(MEMORY, {"value": ("name", "value")}, find_name=_find_fact),
         Layout(WORDS, {}, refused=NO_SEARCH),
         Layout(INDEXED, {}, refused=NO_SEARCH),
-        Layout(DOCUMENTS, {}, refused=NO_DOCUMENTS),
+        Layout(
+            DOCUMENTS,
+            {"data": ("space", "name", "json", "data")},
+            find_name=_find_document,
+            pack_name=_pack_document,
+            names=DOCUMENT_NAMES,
+        ),
         Layout(ARTIFACTS, {"name": ("name",), "metadata": ("mime", "metadata")}, find_name=_find_artifact),
     )
 }

@@ -32,7 +32,7 @@ from dcaf.service.encryption_cells import MARK_BYTES, Cells, place_of
 from dcaf.service.encryption_layout import NAMES, OWNER_END, SESSION_START, UNKNOWN, Layout, name_row
 from dcaf.service.plans import Plan
 from dcaf.service.purging import find_place
-from dcaf.service.tables import DIGEST_BYTES, NUMBER_BYTES, OF_SESSION, SESSIONS, STATE, app_rows, find_app
+from dcaf.service.tables import DIGEST_BYTES, DOCUMENTS, NUMBER_BYTES, OF_SESSION, SESSIONS, STATE, app_rows, find_app, find_spaces
 
 with extra("Encryption", "dcaf[crypto]"):
     from cryptography.hazmat.primitives.ciphers import Cipher, modes
@@ -47,8 +47,8 @@ NO_MARK: Final = bytes(MARK_BYTES)
 WHOLE: Final = "A range of {} ends or begins within an owner, a session or a name, which are not in order where they are encrypted."
 NOT_COMPARED: Final = "Rows of {} that only one session has are not compared by value where they are encrypted."
 PLAIN: Final = (
-    "The application {!r} has sessions here that are not encrypted, and encrypt= takes none of them over. Write them to a file by "
-    "`dcaf sessions export --all-users`, erase them, and import them with `--encrypted`; or leave out encrypt=."
+    "The application {!r} has sessions or documents here that are not encrypted, and encrypt= takes none of them over. Write them "
+    "to a file by `dcaf sessions export --all-users`, erase them, and import them with `--encrypted`; or leave out encrypt=."
 )
 
 
@@ -186,7 +186,7 @@ def open_names(
         randomness: That many random bytes.
 
     Raises:
-        ConfigurationError: There is none, and the application has sessions that are not encrypted.
+        ConfigurationError: There is none, and the application has sessions or documents that are not encrypted.
         SealedRowError: It cannot be opened.
     """
     row, cells = name_row(app, find_app(app, partitions)[1]), Cells(keys, app, NO_MARK, randomness)
@@ -195,14 +195,14 @@ def open_names(
         found = (yield Transaction([row])).rows[0]
         if found is not None:
             return Names(cells.open(place, cast("bytes", found["box"] or b"")))
-        declare([SESSIONS, STATE])
+        declare([SESSIONS, STATE, DOCUMENTS])
         yield from _refuse_plain(app, partitions)
         sealed = cells.seal(place, randomness(SECRET_BYTES))
         yield Transaction([row], when=Not(Exists(row)), writes=[Put(row, {"box": sealed})])
 
 
 def _refuse_plain(app: str, partitions: int) -> Plan[None]:
-    """Require that an application has no sessions that are not encrypted, and no keys of its own.
+    """Require that an application has no sessions that are not encrypted, and no keys and documents of its own.
 
     Raises:
         ConfigurationError: It has.
@@ -211,6 +211,9 @@ def _refuse_plain(app: str, partitions: int) -> Plan[None]:
     if shared:
         raise ConfigurationError(PLAIN.format(app))
     for partition in range(partitions):
+        documents = Range.of_prefix(DOCUMENTS, find_spaces(app), 1, partition=partition)
+        if (yield Transaction([], ranges=[documents])).pages[0]:
+            raise ConfigurationError(PLAIN.format(app))
         rows = Range(SESSIONS, b"", None, AT_ONCE, partition=partition)
         while True:
             (page,) = (yield Transaction([], ranges=[rows])).pages

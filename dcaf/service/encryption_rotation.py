@@ -53,10 +53,11 @@ def reencrypt(app: str, keys: Keyring, cells: Cells, partitions: int) -> Plan[Re
     """
     found = yield from _renew_row(Cells(keys, app, NO_MARK), name_row(app, find_app(app, partitions)[1]), ["box"])
     for layout in LAYOUTS.values():
-        limit = AT_ONCE_LARGE if layout.sealed.large else AT_ONCE
-        for partition in range(partitions):
-            rows = Range(layout.sealed, b"", None, limit, partition=partition)
-            found = found.plus((yield from _renew_range(cells, rows, list(layout.cells))))
+        for table, columns in layout.stored:
+            limit = AT_ONCE_LARGE if table.large else AT_ONCE
+            for partition in range(partitions):
+                rows = Range(table, b"", None, limit, partition=partition)
+                found = found.plus((yield from _renew_range(cells, rows, columns)))
     return found
 
 

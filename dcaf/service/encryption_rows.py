@@ -3,7 +3,8 @@
     keys          owner, session and name are hidden
     values        are encrypted, each bound to its place
     comparisons   of an encrypted value are those of its tag
-    pages         have the service's keys again; those of names are in their order where a page has all of its range
+    pages         have the service's keys again; those of names are in their order where a page has all of its range, and where
+                  a table of names says it (``encryption_order``)
 
 Rows of other tables, as a ledger has them, stay as they are. So no rule of a service, and none of a ledger, knows of any of it.
 """
@@ -11,7 +12,7 @@ Rows of other tables, as a ledger has them, stay as they are. So no rule of a se
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Final, cast
 
 from dcaf.core.errors import CommitUnknownError, ConfigurationError, SealedRowError
 from dcaf.core.keys import Keyring
@@ -34,7 +35,7 @@ from dcaf.engines import (
 )
 from dcaf.engines.transactions import check_transaction
 from dcaf.service.encryption_cells import Cells
-from dcaf.service.encryption_layout import LAYOUTS, TAG, Layout, check_cells, name_row, pack, unpack
+from dcaf.service.encryption_layout import LAYOUTS, NAME, TAG, Layout, begin_place, check_cells, name_row, pack, unpack
 from dcaf.service.encryption_names import Names, open_names
 from dcaf.service.tables import Columns, find_app
 
@@ -79,7 +80,7 @@ class Rows:
         return Transaction(
             [hidden[record] for record in transaction.reads],
             when=None if when is None else self._seal_condition(when, hidden),
-            writes=[*(self._seal_write(write, hidden[write.record]) for write in transaction.writes), *marks],
+            writes=[*(one for write in transaction.writes for one in self._seal_write(write, hidden[write.record])), *marks],
             durable=transaction.durable,
             ranges=[self._hide_range(wanted) for wanted in transaction.ranges],
         )
@@ -111,6 +112,24 @@ class Rows:
         """Where a row lies in the database."""
         layout = LAYOUTS.get(record.table.name)
         return record if layout is None else Record(layout.sealed, self._names.hide(layout, record.key), record.partition)
+
+    def hide_names(self, wanted: Range, limit: int) -> Range:
+        """Where the names lie of a session, or of a space, of which a range by name has some."""
+        layout = LAYOUTS[wanted.table.name]
+        assert layout.names is not None  # the range is by name
+        start = self._names.hide(layout, wanted.start[: layout.start_of_name(wanted.start)])
+        return Range.of_prefix(layout.names, start, limit, partition=wanted.partition)
+
+    def open_names(self, wanted: Range, page: Page) -> list[bytes]:
+        """The keys of the rows whose names were found by such a range.
+
+        Raises:
+            SealedRowError: One cannot be opened.
+        """
+        layout = LAYOUTS[wanted.table.name]
+        assert layout.names is not None
+        stem, place = wanted.start[: layout.start_of_name(wanted.start)], begin_place(layout.names.name, NAME)
+        return [stem + layout.pack_name(self.cells.open(place + key, cast("bytes", row[NAME] or b""))) for key, row in page]
 
     def hide_last(self, layout: Layout, key: bytes) -> bytes:
         """The key in the database of the last row of a page; nothing for nothing."""
@@ -163,13 +182,21 @@ class Rows:
             raise ConfigurationError(NOT_COMPARED.format(column, layout.table.name))
         return Is(hidden, TAG, self._names.tag(layout, condition.record.key, condition.value))
 
-    def _seal_write(self, write: Write, hidden: Record) -> Write:
+    def _seal_write(self, write: Write, hidden: Record) -> list[Write]:
         layout = LAYOUTS.get(write.record.table.name)
+        beside = None if layout is None or layout.names is None else Record(layout.names, hidden.key, hidden.partition)
         if isinstance(write, Delete):
-            return Delete(hidden)
-        if layout is not None and layout.refused is not None:
+            return [Delete(hidden), *([] if beside is None else [Delete(beside)])]
+        if layout is None:
+            return [Put(hidden, write.values)]
+        if layout.refused is not None:
             raise ConfigurationError(layout.refused)
-        return Put(hidden, write.values) if layout is None else Put(hidden, self._seal_values(layout, write, hidden))
+        named = [] if beside is None else [Put(beside, self._seal_name(write, beside))]
+        return [Put(hidden, self._seal_values(layout, write, hidden)), *named]
+
+    def _seal_name(self, write: Put, beside: Record) -> Columns:
+        name = self.cells.seal(begin_place(beside.table.name, NAME) + beside.key, _value(write, NAME) or b"")
+        return {NAME: name, "expires": write.values["expires"]}
 
     def _seal_values(self, layout: Layout, write: Put, hidden: Record) -> Columns:
         sealed: Columns = {name: value for name, value in write.values.items() if name not in layout.inside}
@@ -192,7 +219,7 @@ class Rows:
         if layout is None:
             return page
         opened = self.open_found(layout, page, is_everybodys=wanted.end is None)
-        if len(opened) < wanted.limit and layout.find_name is not None:
+        if len(opened) < wanted.limit and _is_whole(layout, wanted):
             opened.sort(key=_key_of, reverse=wanted.backwards)
         return opened
 
@@ -226,6 +253,12 @@ def _value(write: Put, column: str) -> bytes | None:
     if value is None or isinstance(value, bytes):
         return value
     raise ConfigurationError(NOT_COMPARED.format(column, write.record.table.name))
+
+
+def _is_whole(layout: Layout, wanted: Range) -> bool:
+    """Whether a range of rows with names is none that goes on from a page before, whose order it would have to keep."""
+    start = layout.start_of_name(wanted.start)
+    return layout.find_name is not None and (start is None or len(wanted.start) <= start)
 
 
 def _key_of(found: tuple[bytes, Row]) -> bytes:

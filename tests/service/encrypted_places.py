@@ -45,6 +45,7 @@ SECRETS: Final = tuple(
             "metadata",
         ),
         *("said", "answered", "call", "tool", "fact", "remembered", "mood", "worried", "checkpoint", "beside", "merged", "long"),
+        *("document", "written", "data", "space", "settings", "stored"),
     )
 )
 """Everything that a service is told which nobody is to read in a database; a word of each kind."""
@@ -103,10 +104,13 @@ def fill(service: SessionService) -> None:
         session.messages.add("assistant", word["answered"], tool_calls=[call])
         session.memory.set(word["fact"], word["remembered"])
         session.memory.here.set(word["mood"], [word["worried"]])
+        session.documents.sync.put(word["document"], {"text": word["written"]})
         session.checkpoint(word["checkpoint"])
         session[word["long"] * 12] = True
     service.sync.append(user=user, id=session_id, messages=[("user", word["beside"])])
     service.sync.merge(user=user, id=session_id, state={"merged": word["merged"]})
+    service.sync.documents.put(word["space"], word["settings"], word["stored"])
+    service.sync.documents.put(word["space"], word["settings"] * 2, word["data"].encode())
 
 
 def _read_folder(folder: Path, besides: set[str] | None = None) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 
 from dcaf.core import ConfigurationError, SealedRowError
 from dcaf.service import EncryptedEngine
-from dcaf.service.tables import Owner
+from dcaf.service.tables import Owner, find_space
 from tests.service import encrypted_places
 from tests.service.encrypted_places import AFTER, BEFORE, SECRETS, EncryptedPlace, fill
 from tests.service.kept_places import SHARED, find_kept_place
@@ -39,8 +39,9 @@ def find_words(place: EncryptedPlace) -> tuple[list[str], list[str]]:
     data = place.read_bytes()
     words = {word: word.encode() for word in encrypted_places.SECRETS}
     user, session_id = encrypted_places.WORD["user"], encrypted_places.WORD["session"]
-    owner = Owner("clinic", user, partitions=1)
+    owner, space = Owner("clinic", user, partitions=1), find_space("clinic", encrypted_places.WORD["space"], 1)[0]
     words |= {"digest of the user": owner.key, "digest of the session": owner.session_key(session_id)[-16:]}
+    words |= {"digest of the space": space[-16:]}
     # PostgreSQL keeps no digest as text; Redis and SQLite keep bytes as they are.
     return [name for name, word in words.items() if word in data], [name for name, word in words.items() if word not in data]
 
@@ -87,4 +88,4 @@ def test_no_log_no_repr_and_no_error_has_any_of_it(place: EncryptedPlace, caplog
 
 
 def test_the_words_are_of_each_kind_that_a_service_is_told() -> None:
-    assert len(set(SECRETS)) == len(SECRETS) == 24
+    assert len(set(SECRETS)) == len(SECRETS) == 30

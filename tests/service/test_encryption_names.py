@@ -15,7 +15,7 @@ from dcaf.engines import Range
 from dcaf.service.encryption_cells import Cells, kid_of, place_of
 from dcaf.service.encryption_layout import LAYOUTS, Layout, pack, unpack
 from dcaf.service.encryption_names import Names
-from dcaf.service.tables import TABLES, pack_name, pack_number
+from dcaf.service.tables import TABLES, pack_number
 
 SECRET = bytes(range(32))
 RING = Keyring(Key.from_bytes("k7", SECRET))
@@ -53,7 +53,9 @@ def keys_of(draw: Any, layout: Layout, owners: list[bytes]) -> bytes:
     if layout.is_list:
         mark: bytes = draw(st.sampled_from([b"", b"\xff"]))
         return owner + mark + number + session
-    name, table = pack_name(draw(NAME)), layout.table.name
+    text: str = draw(NAME)
+    table = layout.table.name
+    name = layout.pack_name(text.encode())
     if table == "dcaf_kept_sessions":
         return owner + b"s" + session
     if layout.find_name is None:
@@ -62,11 +64,11 @@ def keys_of(draw: Any, layout: Layout, owners: list[bytes]) -> bytes:
         scopes, ends = (b"u", b"s" + session + b"s", b"s" + session + b"u"), (b"h", b"g" + number + name)
         return b"".join((owner, draw(st.sampled_from(scopes)), draw(st.sampled_from(ends))))
     if table == "dcaf_kept_artifacts":
-        scopes, ends = (
-            (b"u", b"s" + session + number + b"s", b"s" + session + number + b"u"),
-            (b"c", b"h" + name, b"v" + number * 2),
-        )
+        born = b"s" + session + number
+        scopes, ends = (b"u", born + b"s", born + b"u"), (b"c", b"h" + name, b"v" + number * 2)
         return b"".join((owner, draw(st.sampled_from(scopes)), draw(st.sampled_from(ends))))
+    if table == "dcaf_kept_documents":
+        return owner + b"s" + session + b"=" + text[:200].encode()
     places = [b"s" + session, b"u", b""][: 3 if table == "dcaf_kept_state" else 1]
     return b"".join((owner, draw(st.sampled_from(places)), name))
 
