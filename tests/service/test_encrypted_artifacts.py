@@ -178,11 +178,12 @@ def test_an_artifact_of_which_somebody_says_that_it_is_empty_is_refused_without_
         found.artifacts.load("a")
 
 
-def test_names_that_were_swapped_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("column", LAYOUT.cells)
+def test_rows_that_were_swapped_are_refused(column: str, tmp_path: Path) -> None:
     found = Tampering(tmp_path)
     rows = [(key, row) for key, row in found.engine.sync.scan(LAYOUT.sealed) if row["metadata"] is not None]
     (first, one), (second, other), *_ = rows
-    writes = [Put(Record(LAYOUT.sealed, key), {"metadata": row["metadata"]}) for key, row in ((first, other), (second, one))]
+    writes = [Put(Record(LAYOUT.sealed, key), {column: row[column]}) for key, row in ((first, other), (second, one))]
     found.engine.sync.transact(Transaction([], writes=writes))
     with pytest.raises(SealedRowError, match="not the one that was written in its place"):
         found.artifacts.list()
