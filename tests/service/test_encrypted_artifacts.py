@@ -323,8 +323,12 @@ def test_what_is_deleted_meanwhile_does_not_come_back(at: int, tmp_path: Path) -
     service, artifacts = open_on(engine, store)
     artifacts.save("a", DATA)
     service, artifacts = open_on(engine, store, MEANWHILE)
-    calling = Calling(store)
-    calling.before("put", lambda number: artifacts.delete("a") if number == at else None)  # type: ignore[arg-type,return-value]
+
+    def delete(number: int) -> None:
+        if number == at:
+            artifacts.delete("a")
+
+    Calling(store).before("put", delete)
     service.sync.reencrypt()
     assert list_objects(store) == []
 
