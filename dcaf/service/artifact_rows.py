@@ -235,7 +235,7 @@ def begin(files: Files, scope: Scope, about: About, random: bytes) -> Plan[Begun
         row, counted = outcome.rows[-2:]
         _require_room(files, row, counted)
         begun = Begun(scope, about, random if row is None else cast("bytes", row["generation"]), _number(row, "version"))
-        conditions = [*scope.conditions(), *_is_same(head, row)]
+        conditions = [*scope.conditions(), *is_same(head, row)]
         if row is None:
             conditions.append(AnyOf(Not(Exists(counter)), AtMost(counter, "count", files.store.most_names - 1)))
         outcome = yield Transaction(reads, when=join(conditions), writes=_write_begun(begun, row))
@@ -304,14 +304,14 @@ def forget(scope: Scope, name: str, generation: bytes, number: int, *, frees: bo
             left = _number(named, "count") - 1
             freed: Columns = {"version": number} if frees and named["version"] == number + 1 else {}
             writes += [Put(head, {"count": left, **freed})] if left else [Delete(head), Put(counter, {"count": Plus(-1)})]
-        conditions = [Exists(row), *_is_same(head, named)]
+        conditions = [Exists(row), *is_same(head, named)]
         if (yield Transaction([head, row, counter], when=join(conditions), writes=writes)).applied:
             return
 
 
 def find(scope: Scope, name: str, number: int | None) -> Plan[Found | None]:
     """A version of an artifact; the newest for None. None where there is none."""
-    head = scope.head(name)
+    head, looked = scope.head(name), None
     while True:
         outcome = yield Transaction([*scope.guards, head])
         named = outcome.rows[-1]
@@ -324,8 +324,9 @@ def find(scope: Scope, name: str, number: int | None) -> Plan[Found | None]:
         row = (yield Transaction([record])).rows[0]
         if row is not None and is_saved(row):
             return Found(describe_version(name, wanted, row), record, row)
-        if number is not None:
+        if number is not None or looked == record:
             return None
+        looked = record
 
 
 def list_versions(scope: Scope, name: str) -> Plan[list[ArtifactVersion]]:
@@ -391,7 +392,7 @@ def delete(files: Files, root: str, scope: Scope, name: str) -> Plan[int]:
         generation = cast("bytes", named["generation"])
         dropped = Put(scope.dropped(generation), {"app": scope.app})
         writes: list[Write] = [Delete(head), Put(counter, {"count": Plus(-1)}), dropped]
-        conditions = [*scope.conditions(), *_is_same(head, named)]
+        conditions = [*scope.conditions(), *is_same(head, named)]
         if (yield Transaction([*scope.guards, head, counter], when=join(conditions), writes=writes)).applied:
             return (yield from drop_generation(files, root, scope, generation))
 
@@ -412,7 +413,7 @@ def delete_version(files: Files, root: str, scope: Scope, name: str, number: int
         row = scope.version(generation, number)
         latest = yield from _find_latest(scope, generation, named, number)
         reads, dying = [*scope.guards, head, row], Put(row, {"part_bytes": DYING, "size": None})
-        when = join([*scope.conditions(), *_is_same(head, named), Exists(row), Not(Is(row, "size", None))])
+        when = join([*scope.conditions(), *is_same(head, named), Exists(row), Not(Is(row, "size", None))])
         outcome = yield Transaction(reads, when=when, writes=[dying, Put(head, {"latest": latest})])
         version = outcome.rows[-1]
         if outcome.applied:
@@ -472,6 +473,13 @@ def is_saved(row: Row) -> bool:
     return row["size"] is not None
 
 
+def is_same(head: Record, named: Row | None) -> list[Condition]:
+    """Nobody has written a name since it was read."""
+    if named is None:
+        return [Not(Exists(head))]
+    return [Is(head, column, named[column]) for column in ("generation", "version", "count", "latest")]
+
+
 def _drop_all(files: Files, root: str, versions: list[tuple[bytes, Row]]) -> None:
     for key, row in versions:
         drop_parts(files.objects, path_of(root, key), row if is_saved(row) else None)
@@ -500,13 +508,6 @@ def _write_begun(begun: Begun, named: Row | None) -> list[Write]:
         head |= {"app": scope.app, "name": about.name.encode(), "generation": begun.generation, "latest": NONE_YET, "at": Now()}
         writes.append(Put(scope.counter, {"app": scope.app, "count": Plus(1)}))
     return [*writes, Put(begun.head, head)]
-
-
-def _is_same(head: Record, named: Row | None) -> list[Condition]:
-    """Nobody has written a name since it was read."""
-    if named is None:
-        return [Not(Exists(head))]
-    return [Is(head, column, named[column]) for column in ("generation", "version", "count", "latest")]
 
 
 def _find_latest(scope: Scope, generation: bytes, named: Mapping[str, Value], without: int) -> Plan[int]:

@@ -124,7 +124,8 @@ def find_mime(mime: object, name: str) -> str:
         SessionValueError: It is none.
     """
     if mime is None:
-        return _KNOWN.guess_type("file." + name.rpartition(".")[2])[0] or BYTES
+        known, packed = _KNOWN.guess_type("file." + name.rpartition(".")[2])
+        return BYTES if known is None or packed is not None else known
     if not isinstance(mime, str) or len(mime) > MOST_MIME_CHARACTERS or MIME.fullmatch(mime) is None:
         raise SessionValueError('mime= takes a media type of at most 255 characters: "image/png", "text/plain; charset=utf-8".')
     return mime

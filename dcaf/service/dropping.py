@@ -29,7 +29,7 @@ from dcaf.engines import (
     Write,
 )
 from dcaf.engines.transactions import LARGEST
-from dcaf.service.artifact_remains import drop_with_session, rows_of_session
+from dcaf.service.artifact_remains import drop_with_session, require_files, rows_of_session
 from dcaf.service.artifact_rows import count_saved
 from dcaf.service.kept import is_alive, is_there
 from dcaf.service.places import Place
@@ -108,6 +108,7 @@ def drop_rows(place: Place, row: Row, *, before_ms: int) -> Plan[Dropped | None]
             when the row was read may be alive by now.
     """
     birth = row["birth"]
+    yield from require_files(place.files, rows_of_session(place, cast("bytes", birth), 1))
     while not (outcome := (yield _mark_dropped(place, row, before_ms))).applied:
         now = outcome.rows[0]
         if now is None or now["birth"] != birth or not may_drop(now, outcome.now_ms, before_ms):
