@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final, cast
 
 from dcaf.core.errors import ConfigurationError
-from dcaf.engines import Delete, Exists, Is, Not, Now, Page, Plus, Put, Range, Record, Row, Transaction, Write
+from dcaf.engines import AnyOf, Delete, Exists, Is, Not, Now, Outcome, Page, Plus, Put, Range, Record, Row, Transaction, Write
 from dcaf.service.artifact_contents import Files, copy_parts, key_of, path_of
 from dcaf.service.artifact_rows import (
     AT_ONCE,
@@ -51,7 +51,7 @@ NO_STORE: Final = (
 
 
 def rows_of_session(place: Place, birth: bytes, limit: int) -> Range:
-    """All rows of the artifacts that go with a session."""
+    """All rows of the artifacts that go with a session; without a birth, with all that had its id."""
     prefix = place.owner.session_key(place.id) + birth
     return Range.of_prefix(ARTIFACTS, prefix, limit, partition=place.owner.partition)
 
@@ -81,8 +81,8 @@ def erase_artifacts(files: Files | None, owner: Owner) -> Plan[int]:
         ConfigurationError: There are some, and the service does not know where their bytes are.
     """
     rows = rows_of_owner(owner, AT_ONCE)
-    yield from require_files(files, rows)
     if files is None:
+        require_files(None, (yield Transaction([], ranges=[rows])))
         return 0
     root = yield from files.find_root()
     count = yield from drop_range(files, root, rows)
@@ -90,13 +90,17 @@ def erase_artifacts(files: Files | None, owner: Owner) -> Plan[int]:
     return count
 
 
-def require_files(files: Files | None, rows: Range) -> Plan[None]:
+def require_files(files: Files | None, outcome: Outcome) -> None:
     """Refuse to drop what has artifacts, before anything of it is dropped.
+
+    Args:
+        files: The bytes; None where the service has none.
+        outcome: Of a transaction that has looked for rows of artifacts last.
 
     Raises:
         ConfigurationError: There are some, and the service does not know where their bytes are.
     """
-    if files is None and (yield Transaction([], ranges=[rows])).pages[0]:
+    if files is None and outcome.pages[-1]:
         raise ConfigurationError(NO_STORE)
 
 
@@ -172,7 +176,10 @@ def _copy_versions(files: Files, root: str, scope: Scope, aim: Scope, generation
         for key, row in page:
             if is_saved(row):
                 record = aim.version(generation, unpack_number(key))
-                yield Transaction([], writes=[Put(record, {**row, "size": None, "part_bytes": None, "at": Now()})])
+                is_missing = AnyOf(Not(Exists(record)), Is(record, "size", None))
+                begun = Put(record, {**row, "size": None, "part_bytes": None, "at": Now()})
+                if not (yield Transaction([record], when=is_missing, writes=[begun])).applied:
+                    continue  # it was copied before
                 yield Aside(partial(copy_parts, files.objects, path_of(root, key), row, path_of(root, record.key)))
                 yield Transaction([record], when=Exists(record), writes=[Put(record, row)])
         if len(page) < AT_ONCE:

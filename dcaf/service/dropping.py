@@ -71,11 +71,15 @@ def drop(place: Place) -> Plan[bool]:
     """Delete a session with all of its rows; False where there is none.
 
     It is gone with the first step. Its rows follow, in steps that everybody may go on with who comes upon what is left of it.
+
+    Raises:
+        ConfigurationError: It has artifacts, and the service does not know where. Nothing was dropped.
     """
-    outcome = yield Transaction([place.row])
+    outcome = yield Transaction([place.row], ranges=[rows_of_session(place, b"", 1)])
     row = outcome.rows[0]
     if row is None:
         return False
+    require_files(place.files, outcome)
     was_there = is_there(row, outcome.now_ms)
     yield from drop_rows(place, row, before_ms=EVER)
     return was_there
@@ -108,7 +112,8 @@ def drop_rows(place: Place, row: Row, *, before_ms: int) -> Plan[Dropped | None]
             when the row was read may be alive by now.
     """
     birth = row["birth"]
-    yield from require_files(place.files, rows_of_session(place, cast("bytes", birth), 1))
+    if NEVER < before_ms < EVER and place.files is None:
+        require_files(None, (yield Transaction([], ranges=[rows_of_session(place, cast("bytes", birth), 1)])))
     while not (outcome := (yield _mark_dropped(place, row, before_ms))).applied:
         now = outcome.rows[0]
         if now is None or now["birth"] != birth or not may_drop(now, outcome.now_ms, before_ms):

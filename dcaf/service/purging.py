@@ -63,11 +63,11 @@ def erase(app: str, owner: Owner, partitions: int, files: Files | None = None) -
         ConfigurationError: There are artifacts, and the service does not know where their bytes are. Nothing was dropped.
     """
     sessions, shared, dropped = 0, 0, Dropped()
-    yield from require_files(files, rows_of_owner(owner, 1))
     while True:
         rows = Range.of_prefix(SESSIONS, owner.key, AT_ONCE, partition=owner.partition)
-        outcome = yield Transaction([], ranges=[rows, owner.shared_rows(AT_ONCE)])
-        found, ours = outcome.pages
+        outcome = yield Transaction([], ranges=[rows, owner.shared_rows(AT_ONCE), rows_of_owner(owner, 1)])
+        require_files(files, outcome)
+        found, ours, _ = outcome.pages
         for _, row in found:
             place = Place(app, owner, Kept.of(row).id, partitions, files)
             dropped = dropped.plus((yield from drop_rows(place, row, before_ms=EVER)) or Dropped())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -160,11 +160,19 @@ def test_a_service_without_artifacts_that_refuses_to_delete_a_session_leaves_it(
     service, artifacts = open_on(engine, store)
     artifacts.save("a", b"1")
     other = SessionService(engine, app="clinic")
-    for refused in (lambda: other.sync.delete(user="p", id="v"), lambda: other.sync.erase(user="p")):
+    service.sync.memory(user="p").set("allergies", "pollen")
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    for refused in (
+        lambda: other.sync.delete(user="p", id="v"),
+        lambda: other.sync.erase(user="p"),
+        lambda: other.sync.purge(before=soon),
+        lambda: other.sync.purge(user="p", before=soon),
+    ):
         with pytest.raises(ConfigurationError, match="artifacts="):
             refused()
         assert service.sync.get(user="p", id="v") is not None
         assert artifacts.load("a") is not None
+        assert service.sync.memory(user="p").get("allergies") == "pollen"
 
 
 def test_what_a_killed_process_was_writing_into_a_folder_is_erased_with_its_user(tmp_path: Path) -> None:
@@ -222,3 +230,11 @@ def test_a_session_that_never_was_leaves_no_row_of_artifacts(tmp_path: Path) -> 
     clock.now += DAY
     service.sync.purge()
     assert count_rows(engine) == 0
+
+
+@pytest.mark.parametrize("number", [1, 2**63 - 1, 2**64, 2**200])
+def test_a_number_that_no_version_has_is_none_to_delete_and_none_to_load(number: int, tmp_path: Path) -> None:
+    _, artifacts = open_on(MemoryEngine(), make_store("memory", tmp_path))
+    artifacts.save("a", b"1")
+    assert (artifacts.delete("a", number), artifacts.load("a", number)) == (0, None)
+    assert artifacts.load("a") is not None
