@@ -55,7 +55,7 @@ class ArtifactVersion:
 
     name: str = field(repr=False)
     version: int
-    mime: str
+    mime: str = field(repr=False)
     size: int
     metadata: Mapping[str, Any] = field(repr=False)
     created_at: datetime

@@ -9,13 +9,23 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
-from dcaf.core.errors import ConfigurationError, EngineError, SessionValueError, UnknownArtifactError
+from dcaf.core import Session
+from dcaf.core.errors import (
+    ConfigurationError,
+    DocumentConflictError,
+    EngineError,
+    SessionEnded,
+    SessionValueError,
+    UnknownArtifactError,
+)
 from dcaf.engines import MemoryEngine
-from dcaf.service import ArtifactStore, SessionService, artifact_remains
+from dcaf.service import Artifacts, ArtifactStore, SessionService, artifact_remains
 from tests.service.artifact_places import list_objects, make_store
 from tests.service.test_artifact_faults import Clock, count_rows, open_on
+from tests.service.test_service_as_store import Clinic
 
 DAY = timedelta(days=1, minutes=5).total_seconds()
 
@@ -238,3 +248,96 @@ def test_a_number_that_no_version_has_is_none_to_delete_and_none_to_load(number:
     artifacts.save("a", b"1")
     assert (artifacts.delete("a", number), artifacts.load("a", number)) == (0, None)
     assert artifacts.load("a") is not None
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_transaction_that_is_over_shows_what_is_kept_and_nothing_else(fails: bool) -> None:
+    documents = SessionService("memory://", app="clinic").sync.documents
+    documents.put("s", "a", 1)
+    batch = documents.transaction("s")
+    with pytest.raises(KeyError if fails else DocumentConflictError), batch as inside:
+        found = inside.get("a")
+        assert found is not None
+        inside.put("b", 2)
+        inside.put("a", 3, expect=found.revision)
+        documents.put("s", "a", 4)
+        if fails:
+            raise KeyError
+    assert inside.get("b") is None
+    assert [one.value for one in inside.scan().items] == [4]
+
+
+def test_pages_and_versions_show_no_key_and_no_name(tmp_path: Path) -> None:
+    service, artifacts = open_on(MemoryEngine(), make_store("memory", tmp_path))
+    artifacts.save("canary", b"", mime='text/plain; name="canary"', metadata={"canary": 1})
+    artifacts.save("canary 2", b"")
+    service.sync.memory(user="p").set("canary", 1)
+    service.sync.memory(user="p").set("canary 2", 1)
+    for key in ("canary/1", "canary/2"):
+        service.sync.documents.put("s", key, "canary")
+    pages: list[Any] = [artifacts.list(limit=1), service.sync.documents.scan("s", limit=1), artifacts.versions("canary")]
+    assert pages[0].cursor is not None
+    assert pages[1].cursor == "canary/1"
+    assert "canary" not in repr(pages)
+    assert pages[0].cursor not in repr(pages)
+
+
+def log_in(sessions: SessionService, meanwhile: Callable[[Hooked], None]) -> None:
+    """A visitor saves twice under a name that all sessions of a user share, and logs in."""
+
+    async def main() -> None:
+        clinic = Clinic(sessions)
+
+        def visit(session: Session) -> None:
+            for data in (b"v0", b"v1"):
+                Artifacts.of(session).sync.save("user:new", data)
+
+        first = await clinic.do(None, visit, subject=None)
+        files = sessions._calls.files
+        assert files is not None
+        meanwhile(Hooked(files.store))
+        await clinic.do(first, lambda session: session.rotate(subject="ada"), subject=None)
+
+    anyio.run(main)
+
+
+def test_what_a_user_saves_while_a_visitor_logs_in_is_the_newest(tmp_path: Path) -> None:
+    sessions = SessionService("memory://", app="clinic", artifacts=make_store("memory", tmp_path))
+    artifacts = sessions.sync.artifacts(user="ada")
+    log_in(sessions, lambda hooked: hooked.hooks.update(get=lambda _: artifacts.save("user:new", b"ada's")))
+    versions = artifacts.versions("user:new")
+    assert [found.version for found in versions] == [0, 1, 2]
+    newest = artifacts.load("user:new")
+    assert newest is not None
+    assert newest.data == b"ada's"
+    assert artifacts.delete("user:new") == 3
+
+
+def test_what_a_user_deletes_while_a_visitor_logs_in_is_gone_and_the_list_is_whole(tmp_path: Path) -> None:
+    store = make_store("memory", tmp_path)
+    sessions = SessionService("memory://", app="clinic", artifacts=store)
+    artifacts = sessions.sync.artifacts(user="ada")
+    log_in(sessions, lambda hooked: hooked.hooks.update(get=lambda _: artifacts.delete("user:new")))
+    assert artifacts.list().items == []
+    assert artifacts.save("user:new", b"1") == 0
+    sessions.sync.erase(user="ada")
+    sessions.sync.purge()
+    assert list_objects(store) == []
+
+
+def test_a_session_with_artifacts_is_rotated_by_a_service_that_has_none(tmp_path: Path) -> None:
+    engine, store = MemoryEngine(), make_store("memory", tmp_path)
+    sessions, other = SessionService(engine, app="clinic", artifacts=store), SessionService(engine, app="clinic")
+
+    async def main() -> None:
+        first = await Clinic(sessions).do(None, lambda session: Artifacts.of(session).sync.save("a", b"1"))
+        second = await Clinic(other).do(first, lambda session: session.rotate())
+        assert await Clinic(other).read(second) == {}
+        await Clinic(sessions).do(second, lambda session: Artifacts.of(session).sync.save("b", b"1"))
+        await Clinic(other).do(second, lambda session: session.end())
+        with pytest.raises(SessionEnded):
+            await Clinic(sessions).read(second)
+
+    anyio.run(main)
+    sessions.sync.purge()
+    assert list_objects(store) == []
