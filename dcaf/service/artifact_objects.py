@@ -124,7 +124,11 @@ class Objects:
                 yield [one["path"] for one in chunk]
 
     def settle(self, path: str) -> None:
-        """Have a folder keep the entries of what was written below a path, also through a power cut."""
+        """Have a folder keep the entries of what was written below a path, also through a power cut.
+
+        Raises:
+            EngineError: The store failed.
+        """
         if self._folder is not None and os.name == "posix":
             for folder in [self._folder / path, *(self._folder / path).parents]:
                 _sync_file(folder)
@@ -184,7 +188,7 @@ def _list_files(folder: Path, prefix: str) -> Iterator[list[str]]:
 
 
 def _sync_file(path: Path) -> None:
-    with suppress(FileNotFoundError):  # somebody has dropped it meanwhile
+    with suppress(FileNotFoundError), _failing("write", FileNotFoundError):  # somebody has dropped it meanwhile
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -341,3 +343,17 @@ def test_a_session_with_artifacts_is_rotated_by_a_service_that_has_none(tmp_path
     anyio.run(main)
     sessions.sync.purge()
     assert list_objects(store) == []
+
+
+def test_a_disk_that_fails_in_a_sync_is_told_without_its_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = make_store("folder", tmp_path)
+    _, artifacts = open_on(MemoryEngine(), store)
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(tmp_path))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(EngineError, match="could not write: OSError") as caught:
+        artifacts.save("a", b"1")
+    assert str(tmp_path) not in str(caught.value)
+    assert artifacts.versions("a") == []
