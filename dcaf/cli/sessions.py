@@ -24,6 +24,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _add_looking(own)
     _add_moving(own)
     _add_archive(own)
+    _add(own, "re-encrypt", "encrypt everything anew that is not under the active key, so that older keys can go")
     erased = _add(own, "erase", "erase a user: all sessions, and what they shared")
     erased.add_argument("user", metavar="USER", help="whose; - reads it from standard input")
     erased.add_argument("--report", action="store_true", help="print what was erased as a JSON object")
@@ -76,6 +77,7 @@ def _add(commands: argparse._SubParsersAction[IdParser], name: str, says: str) -
     command = commands.add_parser(name, help=says, description=f"{says[0].upper()}{says[1:]}.")
     command.add_argument("--app", required=True, help="of which application, as SessionService(app=) has it")
     command.add_argument("--url", help="where the sessions are (default: what DB_CONNECTION_STRING or SESSION_STORAGE says)")
+    command.add_argument("--encrypted", action="store_true", help="the service has encrypt=, with the keys in DCAF_KEYS")
     command.add_argument(
         "--artifacts", metavar="URL", help="where the bytes of artifacts are, as SessionService(artifacts=) has it"
     )

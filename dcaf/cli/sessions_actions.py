@@ -23,9 +23,11 @@ from dcaf.cli.databases import PATIENCE, has_table, open_database, path_of, read
 from dcaf.cli.inspect.render import count, plain, tree
 from dcaf.core.errors import ConfigurationError, UnknownSessionError
 from dcaf.core.json_values import write
-from dcaf.engines import Engine
+from dcaf.core.keys import Keyring
+from dcaf.engines import Engine, Table
 from dcaf.engines.sqlite.engine import SqliteEngine
 from dcaf.service import HistoryPage, Imported, Kept, KeptSession, ListPage, Message, SessionService
+from dcaf.service.encryption import find_sealed
 from dcaf.service.lines import MOST_LINE_BYTES
 from dcaf.service.tables import SESSIONS
 
@@ -34,6 +36,8 @@ Act: TypeAlias = Callable[[SessionService, argparse.Namespace], Awaitable[int]]
 
 MAKES: Final = ("import",)
 """Commands that may make the tables."""
+
+REENCRYPT: Final = "re-encrypt"
 
 ROW: Final = "{:24}  {:>8}  {:>8}  {:20}  {:20}  {}"
 HEADING: Final = ROW.format("id", "messages", "revision", "updated", "ends", "title")
@@ -50,6 +54,10 @@ NONE: Final = "No session is known in this application."
 NONE_OF_USER: Final = "No session of this user is known in this application."
 UNKNOWN: Final = "There is no such session of this user in this application."
 NOTHING: Final = "Nothing of this user is known in this application."
+REFUSED: Final = (
+    "{} cannot be opened, and nothing of it was changed: somebody else has written it, or its key is not in DCAF_KEYS_VERIFY. Keep "
+    "the older keys in the ring until this is clear.\n"
+)
 TIME: Final = re.compile(r"([0-9]{1,6})([dhms])")
 UNITS: Final = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 SECRET_MODE: Final = 0o600
@@ -70,9 +78,11 @@ async def _act(options: argparse.Namespace) -> int:
         options.user = read_name(options.user, "user")
     engine = open_database(options.url, PATIENCE)
     try:
-        sessions = SessionService(engine, app=options.app, artifacts=options.artifacts)
+        is_encrypted = options.encrypted or options.act == REENCRYPT
+        ring = Keyring.from_environment() if is_encrypted else None
+        sessions = SessionService(engine, app=options.app, artifacts=options.artifacts, encrypt=ring)
         if options.act not in MAKES:
-            _require_sessions(engine)
+            _require_sessions(engine, find_sealed(SESSIONS) if is_encrypted else SESSIONS)
         return await ACTS[options.act](sessions, options)
     except UnknownSessionError:
         sys.stderr.write(f"{UNKNOWN}\n")
@@ -81,14 +91,14 @@ async def _act(options: argparse.Namespace) -> int:
         await engine.aclose()
 
 
-def _require_sessions(engine: Engine) -> None:
+def _require_sessions(engine: Engine, table: Table) -> None:
     """Refuse a file that has no sessions yet: a first transaction would make it.
 
     Raises:
         ConfigurationError: It has none.
         EngineError: It cannot be read.
     """
-    if isinstance(engine, SqliteEngine) and not has_table(engine, SESSIONS):
+    if isinstance(engine, SqliteEngine) and not has_table(engine, table):
         raise ConfigurationError(NO_SESSIONS.format(place=path_of(engine)))
 
 
@@ -275,6 +285,14 @@ async def _restore(sessions: SessionService, options: argparse.Namespace) -> int
     return 0 if is_restored else 1
 
 
+async def _reencrypt(sessions: SessionService, _options: argparse.Namespace) -> int:
+    found = await sessions.reencrypt()
+    print(f"Encrypted {count(found.rows, 'row')} anew; {found.current:,} were under the active key.")
+    if found.refused:
+        sys.stderr.write(REFUSED.format(count(found.refused, "row")))
+    return 1 if found.refused else 0
+
+
 async def _erase(sessions: SessionService, options: argparse.Namespace) -> int:
     erased = await sessions.erase(user=options.user)
     if options.report:
@@ -300,5 +318,6 @@ ACTS: Final[dict[str, Act]] = {
     "archive": _archive,
     "restore": _restore,
     "erase": _erase,
+    REENCRYPT: _reencrypt,
 }
 """Name of a command -> what it does."""

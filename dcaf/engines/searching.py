@@ -123,8 +123,9 @@ def check_search(wanted: Search, partitions: int = 1) -> None:
     Raises:
         ConfigurationError: It is no Search, or of a partition that the engine has not.
     """
-    if require("search()", wanted, Search, "a Search").partition >= partitions:
-        raise ConfigurationError(f"The partition of a Search is less than {partitions}, as many as this engine has.")
+    most = require("partitions=", partitions, int, "a number of partitions")
+    if require("search()", wanted, Search, "a Search").partition >= most:
+        raise ConfigurationError(f"The partition of a Search is less than {most}, as many as this engine has.")
 
 
 def list_terms(words: Sequence[str]) -> list[tuple[str, bool]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dcaf.service.app_documents import AppDocuments, DocumentTransaction, SyncAppDocuments
 from dcaf.service.artifact_store import ArtifactStore
+from dcaf.service.artifact_streams import ArtifactStream
 from dcaf.service.artifact_values import Artifact, ArtifactVersion
-from dcaf.service.artifacts import Artifacts, ArtifactStream, SyncArtifacts
+from dcaf.service.artifacts import Artifacts, SyncArtifacts
 from dcaf.service.blocks import Imported
 from dcaf.service.checkpoints import Checkpoint
 from dcaf.service.conversation import Messages, SyncMessages
 from dcaf.service.document_rows import Document
 from dcaf.service.documents import Documents, SyncDocuments
+from dcaf.service.encryption import EncryptedEngine, Reencrypted
 from dcaf.service.events import Event, MessageEvent, StateEvent
 from dcaf.service.history import HistoryPage
 from dcaf.service.kept import Kept
@@ -19,6 +21,7 @@ from dcaf.service.memory import Memory, SyncMemory
 from dcaf.service.memory_search import FoundFact
 from dcaf.service.messages import Message
 from dcaf.service.purging import Erased, Purged
+from dcaf.service.quotas import Quotas
 from dcaf.service.remembered import Remembered
 from dcaf.service.requests import CreateSessionRequest, DeleteSessionRequest, GetSessionRequest, ListSessionsRequest
 from dcaf.service.search import FoundMessage
@@ -46,6 +49,7 @@ __all__ = [
     "Document",
     "DocumentTransaction",
     "Documents",
+    "EncryptedEngine",
     "Erased",
     "Event",
     "FoundFact",
@@ -62,6 +66,8 @@ __all__ = [
     "MessageEvent",
     "Messages",
     "Purged",
+    "Quotas",
+    "Reencrypted",
     "Remembered",
     "ServiceTurn",
     "SessionService",

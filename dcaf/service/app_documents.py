@@ -105,7 +105,8 @@ class AppDocuments:
             prefix, limit, cursor, order: As of ``Documents.scan``.
 
         Raises:
-            ConfigurationError: An argument is wrong, or the cursor is another scan's.
+            ConfigurationError: An argument is wrong, or the cursor is another scan's; or the space has more than 10,000 documents
+                where the service encrypts.
             EngineError: The engine failed.
         """
         return await run_async(self._plans.scan(space, prefix, limit, cursor, order), self._engine)
@@ -125,7 +126,8 @@ class AppDocuments:
         """Delete the documents of a space whose keys begin so, in steps; returns how many there were.
 
         Raises:
-            ConfigurationError: The space, or the prefix, is none.
+            ConfigurationError: The space, or the prefix, is none; or, with a prefix that is not empty, the space has more than
+                10,000 documents where the service encrypts.
             EngineError: The engine failed; some may be deleted. Call again.
         """
         return await run_to_end(self._plans.clear(space, prefix), self._engine)

@@ -9,13 +9,15 @@ row, and the other way round; and two databases that share a bucket never have a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 from dcaf.core.errors import EngineError, SessionValueError
 from dcaf.engines import Exists, Not, Put, Record, Row, Transaction
 from dcaf.service.artifact_store import ArtifactStore
 from dcaf.service.plans import Plan
 from dcaf.service.tables import ARTIFACTS, DIGEST_BYTES, find_app
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
 
 ROOT: Final = b"root"
 ROOT_BYTES: Final = 16
@@ -42,7 +44,8 @@ class Files:
         self.store: ArtifactStore = store
         self.partitions: int = partitions
         self.random: Callable[[int], bytes] = random
-        self.app, self._partition = find_app(app, partitions)
+        key, self._partition = find_app(app, partitions)
+        self.app: bytes = key
         self._root: str | None = None
 
     @property
@@ -93,7 +96,7 @@ class Writer:
         self._held = bytearray()
         self._number = 0
 
-    def cut(self, chunk: bytes | bytearray | memoryview) -> Iterator[bytes]:
+    def cut(self, chunk: Buffer) -> Iterator[Buffer]:
         """The parts that are full with a chunk. What came last is held back, since it may be the last.
 
         Raises:
@@ -107,15 +110,15 @@ class Writer:
             room = part_bytes - len(self._held)
             self._held += view[:room]
             view = view[room:]
-            yield bytes(self._held)
-            self._held.clear()
+            part, self._held = self._held, bytearray()
+            yield part
         self._held += view
 
-    def take_rest(self) -> bytes:
+    def take_rest(self) -> Buffer:
         """The last part, which was held back; nothing for an artifact without bytes."""
-        return bytes(self._held)
+        return self._held
 
-    def write(self, part: bytes, *, is_last: bool) -> bool:
+    def write(self, part: Buffer, *, is_last: bool) -> bool:
         """Write the next part; False where there is a first part already, which stays as it is.
 
         Raises:
@@ -201,7 +204,7 @@ def path_of_part(path: str, number: int) -> str:
     return f"{path}/{number:08x}"
 
 
-def pack_part(path: str, number: int, part: bytes, *, is_last: bool) -> bytes:  # noqa: ARG001 - what a seal is bound to
+def pack_part(path: str, number: int, part: Buffer, *, is_last: bool) -> Buffer:  # noqa: ARG001 - what a seal is bound to
     """A part as its object has it."""
     return part
 

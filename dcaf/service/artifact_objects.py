@@ -39,6 +39,14 @@ STAGED: Final = "#"
 
 LISTED_AT_ONCE: Final = 500
 
+FORKED: Final = (
+    "The store of the artifacts was used before this process was forked, and the threads of obstore do not go along. "
+    "Save and load nothing before the fork."
+)
+
+_USERS: Final[dict[str, int]] = {}
+"""The process in which obstore was used first."""
+
 STATUS: Final = re.compile(r"status code: ([0-9]{3})")
 
 
@@ -56,7 +64,7 @@ class Objects:
         self._store: Any = _open(place) if isinstance(place, str) else _require_store(place)
         self._folder = Path(self._store.prefix or "/") if isinstance(self._store, LocalStore) else None
 
-    def create(self, path: str, data: bytes) -> bool:
+    def create(self, path: str, data: bytes | bytearray | memoryview) -> bool:
         """Write an object; False where there is one, which stays as it is.
 
         Raises:
@@ -70,7 +78,7 @@ class Objects:
         self._sync(path)
         return True
 
-    def put(self, path: str, data: bytes) -> None:
+    def put(self, path: str, data: bytes | bytearray | memoryview) -> None:
         """Write an object, in place of one that is there.
 
         Raises:
@@ -171,6 +179,8 @@ def _require_store(store: object) -> Any:
 @contextmanager
 def _failing(what: str, *expected: type[Exception]) -> Iterator[None]:
     """Say that the store failed, without its own words: they have urls, and may have what signs these."""
+    if _USERS.setdefault("pid", os.getpid()) != os.getpid():
+        raise EngineError(FORKED)  # obstore itself would wait for ever
     try:
         yield
     except expected:

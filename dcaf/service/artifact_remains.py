@@ -14,7 +14,9 @@ from typing import Final, cast
 from dcaf.core.errors import ConfigurationError
 from dcaf.engines import AnyOf, Delete, Exists, Is, Not, Now, Outcome, Page, Plus, Put, Range, Record, Row, Transaction, Write
 from dcaf.service.artifact_contents import Files, copy_parts, key_of, path_of
-from dcaf.service.artifact_rows import (
+from dcaf.service.artifact_deletion import drop_contents, drop_generation, drop_range
+from dcaf.service.artifact_saving import About, Begun, abandon
+from dcaf.service.artifact_scopes import (
     AT_ONCE,
     COUNT,
     DROPPED,
@@ -23,13 +25,8 @@ from dcaf.service.artifact_rows import (
     HEAD,
     NONE_YET,
     VERSION,
-    About,
-    Begun,
     Scope,
-    abandon,
-    drop_contents,
-    drop_generation,
-    drop_range,
+    find_shared,
     is_same,
     is_saved,
 )
@@ -135,13 +132,6 @@ def copy_artifacts(place: Place, birth: bytes, target: Place, target_birth: byte
     if place.owner.user is None:
         shared = Scope.of_session(files.app, place.owner, place.id, birth, shared=True)
         yield from _copy_scope(files, root, shared, find_shared(files.app, target.owner, target.id, target_birth))
-
-
-def find_shared(app: bytes, owner: Owner, session_id: str, birth: bytes, *, is_new: bool = False) -> Scope:
-    """Whose ``user:`` names are: all sessions' of a user, or those of one anonymous session."""
-    if owner.user is not None:
-        return Scope.of_user(app, owner)
-    return Scope.of_session(app, owner, session_id, birth, shared=True, is_new=is_new)
 
 
 def _copy_scope(files: Files, root: str, scope: Scope, aim: Scope) -> Plan[None]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import builtins
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,32 +26,19 @@ import anyio.to_thread
 
 from dcaf.core.arguments import kind_of, require
 from dcaf.core.base64url import decode, encode
-from dcaf.core.errors import ConfigurationError, DcafError, EngineError, UnknownArtifactError, UnknownSessionError
+from dcaf.core.errors import ConfigurationError, DcafError, EngineError, UnknownSessionError
 from dcaf.core.journal import Injected
 from dcaf.core.json_values import to_json
 from dcaf.core.lifecycle import run_shielded
 from dcaf.core.mapping import state_of
 from dcaf.core.session import Session, require_session
 from dcaf.engines import Engine, Transaction
-from dcaf.service.artifact_contents import NOT_WHOLE, Files, Writer, count_parts, path_of, read_part
-from dcaf.service.artifact_remains import find_shared
-from dcaf.service.artifact_rows import (
-    GENERATION_BYTES,
-    About,
-    Begun,
-    Found,
-    Scope,
-    abandon,
-    begin,
-    delete,
-    delete_version,
-    find,
-    finish,
-    forget,
-    is_saved,
-    list_names,
-    list_versions,
-)
+from dcaf.service.artifact_contents import Buffer, Files, Writer, path_of
+from dcaf.service.artifact_deletion import delete, delete_version
+from dcaf.service.artifact_finding import find, list_names, list_versions
+from dcaf.service.artifact_saving import About, Begun, abandon, begin, finish, forget
+from dcaf.service.artifact_scopes import GENERATION_BYTES, Scope, find_shared
+from dcaf.service.artifact_streams import ArtifactStream
 from dcaf.service.artifact_values import Artifact, ArtifactVersion, check_name, check_version, find_mime, pack_metadata
 from dcaf.service.conversation import is_kept, journal_of
 from dcaf.service.kept import is_there
@@ -79,7 +66,6 @@ NO_ARTIFACTS: Final = (
 NO_SESSION: Final = 'Without id= only artifacts whose names begin with "user:" are reached: name the session.'
 NO_SOURCE: Final = "An artifact is saved of bytes, a text, or several bytes one after the other, such as an open file; not of {}."
 NO_AWAIT: Final = "Code without an event loop cannot wait for these bytes: await artifacts.save(), without .sync."
-READ_DELETED: Final = "The artifact was deleted while it was read."
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,53 +110,6 @@ class Whose:
         birth = row["birth"]
         assert isinstance(birth, bytes)
         return birth
-
-
-class ArtifactStream:
-    """A version of an artifact, to be read piece by piece: with ``async for``, or with ``for`` where no event loop runs.
-
-    Each piece is as large as an object of the store, 4 MiB unless the store says something else; the last one may be smaller.
-
-    Args:
-        engine: Where its row is.
-        files: Where its bytes are.
-        root: Of all paths.
-        found: What was found of it.
-
-    Attributes:
-        version: What is known of it.
-
-    Raises, while it is read:
-        UnknownArtifactError: It was deleted meanwhile.
-        EngineError: The store failed, or has not the bytes that were saved.
-    """
-
-    def __init__(self, engine: Engine, files: Files, root: str, found: Found) -> None:
-        self.version: ArtifactVersion = found.version
-        self._engine = engine
-        self._found = found
-        self._read = partial(read_part, files.objects, path_of(root, found.record.key), found.row)
-
-    def __repr__(self) -> str:
-        return f"<ArtifactStream of {self.version.size:,} bytes>"
-
-    def __iter__(self) -> Iterator[bytes]:
-        for number in range(count_parts(self._found.row)):
-            part = self._read(number)
-            if part is None:
-                raise run(self._explain(), self._engine)
-            yield part
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for number in range(count_parts(self._found.row)):
-            part = await anyio.to_thread.run_sync(self._read, number)
-            if part is None:
-                raise await run_async(self._explain(), self._engine)
-            yield part
-
-    def _explain(self) -> Plan[DcafError]:
-        row = (yield Transaction([self._found.record])).rows[0]
-        return EngineError(NOT_WHOLE) if row is not None and is_saved(row) else UnknownArtifactError(READ_DELETED)
 
 
 class Artifacts(Injected):
@@ -263,12 +202,12 @@ class Artifacts(Injected):
                 await self._write(saving, rest, is_last=True)
             await _run_whole(saving.writer.settle)
             return await run_to_end(saving.finish(), self._engine)
-        except BaseException:
+        except BaseException as error:
             with suppress(DcafError):  # what it raises is less than what was raised; a purge drops what is left
-                await run_to_end(saving.abandon(), self._engine)
+                await run_to_end(saving.abandon(error), self._engine)
             raise
 
-    async def _write(self, saving: _Saving, part: bytes, *, is_last: bool) -> None:
+    async def _write(self, saving: _Saving, part: Buffer, *, is_last: bool) -> None:
         while not await _run_whole(partial(saving.writer.write, part, is_last=is_last)):
             await run_to_end(saving.begin_anew(), self._engine)
 
@@ -399,12 +338,12 @@ class SyncArtifacts:
                 self._write(saving, rest, is_last=True)
             saving.writer.settle()
             return run(saving.finish(), engine)
-        except BaseException:
+        except BaseException as error:
             with suppress(DcafError):
-                run(saving.abandon(), engine)
+                run(saving.abandon(error), engine)
             raise
 
-    def _write(self, saving: _Saving, part: bytes, *, is_last: bool) -> None:
+    def _write(self, saving: _Saving, part: Buffer, *, is_last: bool) -> None:
         while not saving.writer.write(part, is_last=is_last):
             run(saving.begin_anew(), self._artifacts._engine)
 
@@ -464,10 +403,10 @@ class _Saving:
         yield from finish(self._begun, self.writer.size, self._files.store.part_bytes)
         return self._begun.number
 
-    def abandon(self) -> Plan[None]:
-        """Drop what is there of it."""
+    def abandon(self, error: BaseException) -> Plan[None]:
+        """Drop what is there of it. Its number is free again, unless the store may still be writing what it has not answered."""
         if self._begun is not None:
-            yield from abandon(self._files, self._root, self._begun)
+            yield from abandon(self._files, self._root, self._begun, frees=not isinstance(error, EngineError))
 
 
 async def _run_whole(work: Callable[[], T]) -> T:
@@ -494,7 +433,7 @@ def _require_source(data: object, *, is_async: bool) -> Any:
     return data
 
 
-def _take_next(parts: Iterator[bytes]) -> bytes:
+def _take_next(parts: Iterator[Buffer]) -> Buffer:
     """The next part, none of which is empty; nothing behind the last."""
     return next(parts, b"")
 

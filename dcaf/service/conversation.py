@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, Self
 
 from dcaf.core.errors import ConfigurationError
@@ -11,7 +12,9 @@ from dcaf.core.mapping import state_of
 from dcaf.core.session import Session, require_session
 from dcaf.core.state import State
 from dcaf.service import windows
+from dcaf.service.history import HistoryPage, read_history
 from dcaf.service.journal import MOST_BYTES, TurnJournal
+from dcaf.service.kept import require_moment
 from dcaf.service.messages import Message
 from dcaf.service.places import Place
 from dcaf.service.plans import Plan, run, run_async
@@ -136,8 +139,28 @@ class Messages(Injected):
 
     @property
     def sync(self) -> SyncMessages:
-        """The search without ``await``."""
+        """``page`` and ``search`` without ``await``."""
         return SyncMessages(self)
+
+    async def page(
+        self, *, limit: int = 50, before: int | None = None, after: int | None = None, since: datetime | None = None
+    ) -> HistoryPage:
+        """A page of the whole history, oldest first: of what is committed, without what this turn adds.
+
+        Args:
+            limit, before, after, since: As of ``SessionService.messages``.
+
+        Raises:
+            UnknownSessionError: The session was deleted meanwhile.
+            ConfigurationError: An argument is wrong, or several of the last three are given.
+            EngineError: The engine failed.
+        """
+        return await run_async(self._plan_page(limit, before, after, since), self._journal.opened.engine)
+
+    def _plan_page(self, limit: int, before: int | None, after: int | None, since: datetime | None) -> Plan[HistoryPage]:
+        since_ms = None if since is None else require_moment("since=", since)
+        found = read_history(self._place, limit=limit, before=before, after=after, since_ms=since_ms)
+        return found if self._journal.opened.kept.revision else _find_no_page()
 
     async def search(self, query: str, *, limit: int = 10) -> list[FoundMessage]:
         """Messages of the whole history that have any of some words, the best first.
@@ -158,10 +181,15 @@ class Messages(Injected):
 
     def _plan_search(self, query: str, limit: int) -> Plan[list[FoundMessage]]:
         opened = self._journal.opened
+        found = search_session(self._place, opened.engine, query, limit, opened.kept.birth)
+        return found if opened.kept.revision else _find_nothing()
+
+    @property
+    def _place(self) -> Place:
+        """Where the session lies."""
+        opened = self._journal.opened
         kept, partitions = opened.kept, opened.engine.partitions
-        place = Place(opened.app, Owner(opened.app, kept.user, kept.id, partitions=partitions), kept.id, partitions)
-        found = search_session(place, opened.engine, query, limit, kept.birth)
-        return found if kept.revision else _find_nothing()
+        return Place(opened.app, Owner(opened.app, kept.user, kept.id, partitions=partitions), kept.id, partitions)
 
     def _require_read(self, last: int) -> None:
         read = sum(1 for _ in self)
@@ -172,7 +200,7 @@ class Messages(Injected):
 
 
 class SyncMessages:
-    """The search of a history for code that runs on no event loop. It blocks.
+    """Pages and the search of a history for code that runs on no event loop. They block.
 
     Args:
         messages: The history.
@@ -181,9 +209,21 @@ class SyncMessages:
     def __init__(self, messages: Messages) -> None:
         self._messages = messages
 
+    def page(
+        self, *, limit: int = 50, before: int | None = None, after: int | None = None, since: datetime | None = None
+    ) -> HistoryPage:
+        """As of the history."""
+        return run(self._messages._plan_page(limit, before, after, since), self._messages._journal.opened.engine)
+
     def search(self, query: str, *, limit: int = 10) -> list[FoundMessage]:
         """As of the history."""
         return run(self._messages._plan_search(query, limit), self._messages._journal.opened.engine)
+
+
+def _find_no_page() -> Plan[HistoryPage]:
+    """The history of a session that is not kept yet."""
+    yield from ()
+    return HistoryPage([], 0)
 
 
 def _find_nothing() -> Plan[list[FoundMessage]]:

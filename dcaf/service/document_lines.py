@@ -30,7 +30,7 @@ AT_ONCE: Final = 50
 
 
 class Reader:
-    """Reads documents in the order of their keys, of which a few are held.
+    """Reads documents in the order in which their engine has them, of which a few are held.
 
     Args:
         prefix: What the keys begin with.
@@ -57,7 +57,7 @@ class Reader:
 
 def write_documents(scope: DocumentScope) -> Stream[int]:
     """Write the documents of a session; returns how many there were."""
-    reader, count = Reader(scope.prefix, scope.partition), 0
+    reader, count = Reader(scope.whole, scope.partition), 0
     while (found := (yield from reader.find_next())) is not None:
         yield check_line(_write_document(found[1]))
         reader.pass_by()

@@ -131,9 +131,8 @@ def scan_documents(scope: DocumentScope, pending: Mapping[str, Written], wanted:
 
 
 def find_keys(scope: DocumentScope, prefix: str) -> Plan[list[str]]:
-    """The keys of a scope that begin so, in order."""
-    stem, keys = len(scope.prefix), list[str]()
-    rows = Range.of_prefix(DOCUMENTS, scope.prefix + prefix.encode(), AT_ONCE, partition=scope.partition)
+    """The keys of a scope that begin so."""
+    stem, keys, rows = len(scope.prefix), list[str](), scope.rows(prefix, AT_ONCE)
     while True:
         outcome = yield Transaction(scope.guards, ranges=[rows])
         page = outcome.pages[0] if scope.has_session(outcome) else ()
@@ -172,8 +171,7 @@ def delete_document(scope: DocumentScope, key: str, expect: int | None) -> Plan[
 
 def clear_documents(scope: DocumentScope, prefix: str) -> Plan[int]:
     """Delete the documents of a space whose keys begin so, in steps; returns how many there were."""
-    count = 0
-    rows = Range.of_prefix(DOCUMENTS, scope.prefix + prefix.encode(), AT_ONCE, partition=scope.partition)
+    count, rows = 0, scope.rows(prefix, AT_ONCE)
     while True:
         (page,) = (yield Transaction([], ranges=[rows])).pages
         if page:

@@ -23,7 +23,7 @@ from typing_extensions import TypeForm
 from dcaf.core.arguments import kind_of, require, require_text
 from dcaf.core.errors import ConfigurationError, DocumentConflictError, SessionTypeError, SessionValueError
 from dcaf.core.json_values import from_json, read, to_json, write
-from dcaf.engines import Condition, Delete, Exists, Is, Not, Now, Outcome, Put, Record, Row, Write
+from dcaf.engines import Condition, Delete, Exists, Is, Not, Now, Outcome, Put, Range, Record, Row, Write
 from dcaf.service.kept import is_there, moment_of
 from dcaf.service.remembered import LONGEST_TTL, SHORTEST_TTL
 from dcaf.service.tables import DOCUMENTS, Owner, find_space
@@ -159,6 +159,16 @@ class DocumentScope:
             return True
         row = outcome.rows[0]
         return row is not None and is_there(row, outcome.now_ms) and self.birth in {None, row["birth"]}
+
+    @property
+    def whole(self) -> bytes:
+        """What the keys of all of its rows begin with. Who reads them by it takes them in whichever order they come."""
+        return self.prefix[: -len(KEY)]
+
+    def rows(self, prefix: str, limit: int) -> Range:
+        """The rows whose keys begin so, in their order; for an empty prefix all of them, in whichever order they come."""
+        stem = self.prefix + prefix.encode() if prefix else self.whole
+        return Range.of_prefix(DOCUMENTS, stem, limit, partition=self.partition)
 
     def row(self, key: str) -> Record:
         """The row of a document."""
@@ -319,8 +329,8 @@ def check_prefix(prefix: object) -> str:
         ConfigurationError: It is no text of at most 200 bytes in UTF-8.
     """
     found = require_text("prefix=", prefix, "what the keys of documents begin with")
-    if len(found.encode()) > MOST_KEY_BYTES:
-        raise ConfigurationError(f"prefix= has at most {MOST_KEY_BYTES} bytes in UTF-8, as the key of a document has.")
+    if (size := len(found.encode())) > MOST_KEY_BYTES:
+        raise ConfigurationError(f"prefix= has at most {MOST_KEY_BYTES} bytes in UTF-8, as keys of documents have, not {size:,}.")
     return found
 
 

@@ -119,7 +119,8 @@ class Documents(Injected):
             order: ``"ascending"``; or ``"descending"``, the last key first: where keys end with a moment, the newest.
 
         Raises:
-            ConfigurationError: An argument is wrong, or the cursor is another scan's.
+            ConfigurationError: An argument is wrong, or the cursor is another scan's; or there are more than 10,000 documents where
+                the service encrypts.
             EngineError: The engine failed.
         """
         return await run_async(self._scan(prefix, limit, cursor, order), self._engine)
@@ -139,7 +140,7 @@ class Documents(Injected):
         """Delete the documents whose keys begin so and that are there now, all of them or none; returns how many.
 
         Raises:
-            ConfigurationError: The prefix is none.
+            ConfigurationError: The prefix is none; or there are more than 10,000 documents where the service encrypts.
             SessionClosedError: The turn is over.
             EngineError: The engine failed.
         """

@@ -29,8 +29,8 @@ from dcaf.engines import (
     Write,
 )
 from dcaf.engines.transactions import LARGEST
+from dcaf.service.artifact_deletion import count_saved
 from dcaf.service.artifact_remains import drop_with_session, require_files, rows_of_session
-from dcaf.service.artifact_rows import count_saved
 from dcaf.service.kept import is_alive, is_there
 from dcaf.service.places import Place
 from dcaf.service.plans import Plan

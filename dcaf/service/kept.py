@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import reduce
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import orjson
 
 from dcaf.core.arguments import require, require_text
 from dcaf.core.base64url import Payload
+from dcaf.core.errors import ConfigurationError
 from dcaf.core.json_values import read, to_json
 from dcaf.engines import AllOf, AtMost, Condition, Exists, Is, Not, Now, Page, Record, Row
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 class About(NamedTuple):
@@ -213,6 +217,18 @@ def values_of(*pages: Page) -> dict[str, bytes]:
 def moment_of(moment_ms: int) -> datetime:
     """A moment in milliseconds since the epoch, in UTC."""
     return datetime.fromtimestamp(moment_ms / 1000, UTC)
+
+
+def require_moment(argument: str, moment: object) -> int:
+    """Require a moment, and give its milliseconds since the epoch.
+
+    Raises:
+        ConfigurationError: It is none, or has no time zone.
+    """
+    found = require(argument, moment, datetime, "a datetime with a time zone, such as datetime.now(UTC) - timedelta(days=30)")
+    if found.utcoffset() is None:
+        raise ConfigurationError(f"{argument} takes a datetime with a time zone: datetime.now(UTC) - timedelta(days=30).")
+    return (found - EPOCH) // MILLISECOND
 
 
 def _moment(row: Row, column: str) -> datetime | None:

@@ -29,8 +29,10 @@ from dcaf.service.kept import Kept, is_at, value_of
 from dcaf.service.links import replay, unfollow
 from dcaf.service.places import APP, UNKNOWN, USER, Place, require_there
 from dcaf.service.plans import Plan
+from dcaf.service.quotas import check_messages, check_sessions, count_rows, find_lists
 from dcaf.service.reading import ALL_KEYS
 from dcaf.service.tables import CHANGES, MESSAGES, MINUTE_MS, STATE, WORDS, Columns, unpack_number
+from dcaf.tools.proposals import PENDING
 
 AT_ONCE: Final = 500
 
@@ -200,13 +202,16 @@ def fork(place: Place, target: Place, birth: bytes, *, at: int | None, ttl_ms: i
         ConfigurationError: It has not so many messages.
         SessionExistsError: There is one of the other's id.
         StaleSessionError: A turn of this one was committed meanwhile.
+        QuotaExceededError: The user may not have one more, or it may not have so many messages.
     """
     past = yield from _read_past(place, at, "at=")
+    yield from _require_room(target, past.messages)
     row, kept, count = target.row, past.kept, past.messages
     is_begun, calls = yield from begin_copy(place, target, kept, birth, count)
     yield from copy_artifacts(place, kept.birth, target, birth)
     yield from _require_unchanged(place, kept, target, row)
-    change = Change({name: KeyChange(None, value) for name, value in past.then.items()}, version=past.version or None)
+    then = _drop_proposals(past.then)
+    change = Change({name: KeyChange(None, value) for name, value in then.items()}, version=past.version or None)
     minute = past.now_ms // MINUTE_MS
     columns: Columns = {"revision": 1, "messages": count, "changes": 1, "updated": Now(), "listed": minute, "dropped": None}
     columns |= {"ends": None if ttl_ms is None else Now(ttl_ms), "open_calls": write(list(calls)) if calls else None}
@@ -221,6 +226,15 @@ def fork(place: Place, target: Place, birth: bytes, *, at: int | None, ttl_ms: i
     if not outcome.applied:
         raise SessionExistsError(EXISTS)
     return Kept.of(require_there((yield Transaction([row])), birth))
+
+
+def _drop_proposals(state: Mapping[str, bytes]) -> dict[str, bytes]:
+    """A state without the calls that wait for a person: one decision would have one of them run twice, once in each session."""
+    own = {} if RESERVED not in state else cast("dict[str, Any]", read(state[RESERVED]))
+    if PENDING not in own:
+        return dict(state)
+    rest = {name: value for name, value in own.items() if name != PENDING}
+    return {**{name: data for name, data in state.items() if name != RESERVED}, **({RESERVED: write(rest)} if rest else {})}
 
 
 def begin_copy(place: Place, target: Place, kept: Kept, birth: bytes, count: int) -> Plan[tuple[Condition, tuple[str, ...]]]:
@@ -250,6 +264,17 @@ def begin_copy(place: Place, target: Place, kept: Kept, birth: bytes, count: int
         yield Transaction([row], when=is_begun, writes=_copy(target, page))
     yield from copy_documents(place, target, is_begun)
     return is_begun, calls
+
+
+def _require_room(target: Place, messages: int) -> Plan[None]:
+    """Refuse a session of so many messages that a quota does not allow.
+
+    Raises:
+        QuotaExceededError: It does not.
+    """
+    check_messages(target.quotas, messages)
+    if lists := find_lists(target.quotas, target.owner):
+        check_sessions(target.quotas, count_rows((yield Transaction([], ranges=lists)).pages))
 
 
 def _require_unchanged(place: Place, kept: Kept, target: Place, record: Record) -> Plan[None]:

@@ -17,6 +17,8 @@ from typing import Final, NamedTuple, cast
 from dcaf.core.arguments import require
 from dcaf.core.errors import ConfigurationError, SessionArchivedError, UnknownSessionError
 from dcaf.engines import Engine, Record, Row, Search, Transaction, can_search
+from dcaf.service.encryption import EncryptedEngine
+from dcaf.service.encryption_layout import NO_SEARCH
 from dcaf.service.kept import is_there
 from dcaf.service.messages import Message, unpack
 from dcaf.service.places import ARCHIVED, UNKNOWN, Place
@@ -93,7 +95,7 @@ def require_search(engine: Engine) -> None:
         ConfigurationError: They cannot, and why.
     """
     if not can_search(engine):
-        raise ConfigurationError(CANNOT)
+        raise ConfigurationError(NO_SEARCH if isinstance(engine, EncryptedEngine) else CANNOT)
 
 
 def require_limit(limit: object) -> int:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 from dcaf.core.arguments import require
 from dcaf.core.context import current_session
 from dcaf.core.errors import ConfigurationError
+from dcaf.core.keys import Keyring
 from dcaf.core.store import StoreSettings
 from dcaf.engines import Engine, MemoryEngine
 from dcaf.engines.opening import require_engine
@@ -38,6 +39,9 @@ from dcaf.service.artifacts import Artifacts
 from dcaf.service.blocks import Imported
 from dcaf.service.calls import Calls, OnBusy
 from dcaf.service.checkpoints import Checkpoint
+from dcaf.service.encryption import EncryptedEngine, Reencrypted, plan_reencryption, require_encrypted
+from dcaf.service.encryption_guard import PlainEngine, below_of, guard
+from dcaf.service.encryption_layout import NO_FILES
 from dcaf.service.events import Event
 from dcaf.service.exporting import stream_async
 from dcaf.service.history import HistoryPage
@@ -46,6 +50,7 @@ from dcaf.service.kept import Kept
 from dcaf.service.listing import ListPage, Order
 from dcaf.service.plans import Plan, run_async, run_to_end
 from dcaf.service.purging import Erased, Purged
+from dcaf.service.quotas import Quotas
 from dcaf.service.requests import (
     MISSING,
     CreateSessionRequest,
@@ -69,6 +74,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+RING: Final = "the Keyring that encrypts, for instance Keyring.from_environment(), or None"
+ANOTHERS: Final = "The engine encrypts what another application keeps. Give app= its name, or make an EncryptedEngine for this one."
+
 MOST_CARRIED: Final = 128 * 1024
 """How large a state may be that goes back into a token, where nobody says how much fits."""
 
@@ -86,9 +94,13 @@ class SessionService:
             an agent with ``history="server"`` reads. ``open`` has an argument of its own.
         ledger: For a service behind a middleware, which token of a session is the newest, who holds it, and what was used up: a
             Ledger on the same engine, with settings of its own; None for one with the defaults.
+        encrypt: The ring under whose keys everything is encrypted that is kept; None keeps it as it is. Both cannot be changed for
+            sessions that are there.
         randomness: That many random bytes, for ids.
         artifacts: Where the bytes of the sessions' files are: a url such as ``file:///var/lib/clinic/files``, ``s3://bucket/prefix``
             or ``memory://``, a store of obstore, or an ArtifactStore; None for a service without files.
+        quotas: How many messages a session may have, and how many sessions a user; None for no limits. Give each process of an
+            application the same.
 
     Raises:
         ConfigurationError: A setting is wrong; the message says what to write.
@@ -108,13 +120,20 @@ class SessionService:
         on_busy: OnBusy = "reject",
         last: int = 50,
         ledger: Ledger | None = None,
+        encrypt: Keyring | None = None,
         randomness: Callable[[int], bytes] = os.urandom,
         artifacts: ArtifactStore | ObjectStore | str | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
-        found = require_engine("SessionService()", engine)
-        store = None if artifacts is None else ArtifactStore.of(artifacts)
+        self._encrypt = encrypt
         self._url = engine if isinstance(engine, str) else None
-        self._calls = Calls(found, app, ttl=ttl, on_busy=on_busy, last=last, randomness=randomness, artifacts=store)
+        found = self._open_engine(engine, app)
+        store = None if artifacts is None else ArtifactStore.of(artifacts)
+        if store is not None and isinstance(found, EncryptedEngine):
+            raise ConfigurationError(NO_FILES)
+        self._calls = Calls(
+            guard(found, app), app, ttl=ttl, on_busy=on_busy, last=last, randomness=randomness, artifacts=store, quotas=quotas
+        )
         self._ledger = _check_ledger(ledger, found)
         self.level: str = LEVEL
         self.app: str = self._calls.app
@@ -125,8 +144,9 @@ class SessionService:
 
     @property
     def engine(self) -> Engine:
-        """The engine."""
-        return self._calls.engine
+        """The engine; with ``encrypt=`` one over it that encrypts, which another service of this application can be given."""
+        found = self._calls.engine
+        return found.below if isinstance(found, PlainEngine) else found
 
     def as_store(self, settings: StoreSettings) -> ServiceStore:
         """The store for a middleware or a ``SessionHost``, which call this: give them ``store=SessionService(...)``.
@@ -155,11 +175,24 @@ class SessionService:
 
     async def _reopen(self) -> None:
         """Close the engine, if this service has opened it; a later call opens it again. One in memory would be lost."""
-        if self._url is None or isinstance(self.engine, MemoryEngine):
+        engine = self._calls.engine
+        if self._url is None or isinstance(below_of(engine), MemoryEngine):
             return
-        engine = self.engine
-        self._calls.use(require_engine("SessionService()", self._url))
+        self._calls.use(guard(self._open_engine(self._url, self.app), self.app))
         await engine.aclose()
+
+    def _open_engine(self, engine: Engine | str, app: str) -> Engine:
+        """The engine that was given; one over it that encrypts, where there is a ring.
+
+        Raises:
+            ConfigurationError: It is none, or encrypts what another application keeps.
+        """
+        found = require_engine("SessionService()", engine)
+        if self._encrypt is not None:
+            return EncryptedEngine(found, app=app, keys=require("encrypt=", self._encrypt, Keyring, RING))
+        if isinstance(found, EncryptedEngine) and found.app != app:
+            raise ConfigurationError(ANOTHERS)
+        return found
 
     async def resume(self, *, subject: str, id: str) -> None:
         """Have the answer of this turn carry the newest token of another session: one that its user began on another device.
@@ -183,7 +216,7 @@ class SessionService:
         session = current_session()
         plan = plan_resume(self._calls, session, subject, id)
         if plan is not None:
-            give_way(session, subject, await run_async(plan, self.engine))
+            give_way(session, subject, await run_async(plan, self._calls.engine))
 
     def open(self, *, user: str | None, id: str | None = None, last: int = 50) -> ServiceTurn:
         """One turn of a session, as ``async with sessions.open(...) as session``.
@@ -198,6 +231,7 @@ class SessionService:
 
         Raises, when the block begins:
             UnknownSessionError: There is no such session.
+            QuotaExceededError: The session is new, and its user may not have one more.
             SessionArchivedError: It was archived.
             EngineError: The engine failed.
 
@@ -206,6 +240,7 @@ class SessionService:
             UnknownSessionError: It was deleted meanwhile.
             SessionClosedError: It was closed, or archived.
             SessionAliasError, SessionValueError: What was done to it cannot be written.
+            QuotaExceededError: It would have more messages than it may have. Nothing was written.
             EngineError: The engine failed, and nothing was written.
             CommitUnknownError: Nobody can tell whether it was written.
         """
@@ -249,13 +284,14 @@ class SessionService:
 
         Raises:
             SessionExistsError: There is one of this id.
+            QuotaExceededError: The user may not have one more.
             SessionValueError: A value may not be stored.
             ConfigurationError: An argument is wrong.
             EngineError: The engine failed.
         """
         arguments = {"user": user, "id": id, "state": state, "title": title, "labels": labels, "metadata": metadata}
         wanted = take(CreateSessionRequest, request, arguments)
-        return await run_to_end(self._calls.create(wanted), self.engine)
+        return await run_to_end(self._calls.create(wanted), self._calls.engine)
 
     @overload
     async def get(self, request: GetSessionRequest) -> KeptSession | None: ...
@@ -277,7 +313,7 @@ class SessionService:
             EngineError: The engine failed.
         """
         wanted = take(GetSessionRequest, request, {"user": user, "id": id})
-        return await run_async(self._calls.get(wanted), self.engine)
+        return await run_async(self._calls.get(wanted), self._calls.engine)
 
     async def save(self, session: KeptSession) -> None:
         """Commit what was done to a session that ``get`` or ``create`` returned.
@@ -285,10 +321,11 @@ class SessionService:
         Raises:
             StaleSessionError: Another one has committed it since.
             UnknownSessionError: It was deleted meanwhile.
+            QuotaExceededError: It would have more messages than it may have.
             ConfigurationError: It is no session of this service.
             EngineError: The engine failed.
         """
-        await run_to_end(self._calls.save(session), self.engine)
+        await run_to_end(self._calls.save(session), self._calls.engine)
 
     @overload
     async def delete(self, request: DeleteSessionRequest) -> bool: ...
@@ -315,16 +352,17 @@ class SessionService:
                 call again, or let a purge go on with it.
         """
         wanted = take(DeleteSessionRequest, request, {"user": user, "id": id})
-        return await run_to_end(self._calls.delete(wanted), self.engine)
+        return await run_to_end(self._calls.delete(wanted), self._calls.engine)
 
     async def get_or_create(self, *, user: str | None, id: str) -> KeptSession:
         """A session as it is now; one that is made where there is none.
 
         Raises:
+            QuotaExceededError: There is none, and the user may not have one more.
             ConfigurationError: User or id is empty, or no text that UTF-8 can say.
             EngineError: The engine failed.
         """
-        return await run_to_end(self._calls.get_or_create(user, id), self.engine)
+        return await run_to_end(self._calls.get_or_create(user, id), self._calls.engine)
 
     async def messages(
         self,
@@ -353,7 +391,7 @@ class SessionService:
             ConfigurationError: An argument is wrong, ``since`` has no time zone, or several of the three are given.
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.messages(user, id, limit, before=before, after=after, since=since), self.engine)
+        return await run_async(self._calls.messages(user, id, limit, before=before, after=after, since=since), self._calls.engine)
 
     async def list_events(
         self, *, user: str | None, id: str, limit: int = 50, before: str | None = None, after: str | None = None
@@ -376,7 +414,7 @@ class SessionService:
             ConfigurationError: An argument is wrong, both ``before`` and ``after`` are given, or a cursor is another session's.
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.list_events(user, id, limit, before, after), self.engine)
+        return await run_async(self._calls.list_events(user, id, limit, before, after), self._calls.engine)
 
     async def search(self, query: str, *, user: str | None, id: str | None = None, limit: int = 10) -> builtins.list[FoundMessage]:
         """Messages that have any of some words, the best first: of all sessions of a user, or of one session.
@@ -398,7 +436,7 @@ class SessionService:
             ConfigurationError: An argument is wrong, or the engine cannot search: Redis cannot.
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.search(query, user, id, limit), self.engine)
+        return await run_async(self._calls.search(query, user, id, limit), self._calls.engine)
 
     async def append(self, *, user: str | None, id: str, messages: Iterable[Any]) -> int:
         """Add messages to a session beside whatever turn is in progress; returns how many it has then.
@@ -412,9 +450,10 @@ class SessionService:
             UnknownSessionError: There is no such session.
             SessionClosedError: It was closed, or archived.
             ConfigurationError, SessionValueError: One of them is no message, or the result of a tool that answers no open call.
+            QuotaExceededError: It would have more than it may have. None was added.
             EngineError: The engine failed.
         """
-        return await run_to_end(self._calls.append(user, id, messages), self.engine)
+        return await run_to_end(self._calls.append(user, id, messages), self._calls.engine)
 
     async def merge(self, *, user: str | None, id: str, state: Mapping[str, Any]) -> None:
         """Write keys of a session's state beside whatever turn is in progress, which is laid over them.
@@ -430,7 +469,7 @@ class SessionService:
             SessionValueError: A value may not be stored.
             EngineError: The engine failed.
         """
-        await run_to_end(self._calls.merge(user, id, state), self.engine)
+        await run_to_end(self._calls.merge(user, id, state), self._calls.engine)
 
     async def get_user_state(self, *, user: str) -> dict[str, Any]:
         """The ``user:`` keys that the sessions of a user share, without ``user:``; empty for a user of whom nothing is known.
@@ -439,7 +478,7 @@ class SessionService:
             ConfigurationError: The user is empty, or no text that UTF-8 can say.
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.get_user_state(user), self.engine)
+        return await run_async(self._calls.get_user_state(user), self._calls.engine)
 
     async def get_app_state(self) -> dict[str, Any]:
         """The ``app:`` keys that all sessions of the application share, without ``app:``.
@@ -447,7 +486,7 @@ class SessionService:
         Raises:
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.get_app_state(), self.engine)
+        return await run_async(self._calls.get_app_state(), self._calls.engine)
 
     async def merge_user_state(self, *, user: str, state: Mapping[str, Any]) -> None:
         """Write ``user:`` keys beside whatever turns of the user are in progress, which are laid over them.
@@ -464,7 +503,7 @@ class SessionService:
             EngineError: The engine failed, and nothing was written.
             CommitUnknownError: Nobody can tell whether it was written.
         """
-        await run_to_end(self._calls.merge_user_state(user, state), self.engine)
+        await run_to_end(self._calls.merge_user_state(user, state), self._calls.engine)
 
     async def merge_app_state(self, *, state: Mapping[str, Any]) -> None:
         """Write ``app:`` keys beside whatever turns are in progress, which are laid over them. All are written, or none.
@@ -478,7 +517,7 @@ class SessionService:
             EngineError: The engine failed, and nothing was written.
             CommitUnknownError: Nobody can tell whether it was written.
         """
-        await run_to_end(self._calls.merge_app_state(state), self.engine)
+        await run_to_end(self._calls.merge_app_state(state), self._calls.engine)
 
     @overload
     async def list(self, request: ListSessionsRequest) -> ListPage[Kept]: ...
@@ -527,7 +566,7 @@ class SessionService:
         """
         arguments = {"user": user, "limit": limit, "order": order, "cursor": cursor, "state": state, "labels": labels}
         wanted = take(ListSessionsRequest, request, {**arguments, "archived": archived})
-        return await run_async(self._calls.list(wanted), self.engine)
+        return await run_async(self._calls.list(wanted), self._calls.engine)
 
     async def list_all(
         self,
@@ -554,7 +593,7 @@ class SessionService:
             EngineError: The engine failed.
         """
         plan = self._calls.list_all(limit, cursor, state=state, labels=labels, archived=archived)
-        return await run_async(plan, self.engine)
+        return await run_async(plan, self._calls.engine)
 
     @overload
     async def rewind(self, *, user: str | None, id: str, to: int) -> int: ...
@@ -586,7 +625,7 @@ class SessionService:
             EngineError: The engine failed. Where more than 500 messages are dropped, it may be taken back a part of the way; call
                 again.
         """
-        return await run_to_end(self._calls.rewind(user, id, to, checkpoint, message), self.engine)
+        return await run_to_end(self._calls.rewind(user, id, to, checkpoint, message), self._calls.engine)
 
     async def checkpoint(self, *, user: str | None, id: str, name: str) -> int:
         """Give a session as it is a name, to which ``rewind(checkpoint=name)`` takes it back; returns how many messages it has.
@@ -604,7 +643,7 @@ class SessionService:
             ConfigurationError: The name is no text of 1 to 256 characters.
             EngineError: The engine failed.
         """
-        return await run_to_end(self._calls.checkpoint(user, id, name), self.engine)
+        return await run_to_end(self._calls.checkpoint(user, id, name), self._calls.engine)
 
     async def checkpoints(self, *, user: str | None, id: str) -> builtins.list[Checkpoint]:
         """The checkpoints of a session, oldest first.
@@ -613,7 +652,7 @@ class SessionService:
             UnknownSessionError: There is no such session.
             EngineError: The engine failed.
         """
-        return await run_async(self._calls.checkpoints(user, id), self.engine)
+        return await run_async(self._calls.checkpoints(user, id), self._calls.engine)
 
     async def fork(self, *, user: str, id: str, new_id: str | None = None, at: int | None = None) -> Kept:
         """Begin another session of the same user with the state, the messages and copies of the artifacts of this one, which stays.
@@ -628,11 +667,12 @@ class SessionService:
             UnknownSessionError: There is no such session.
             SessionClosedError: It was closed, or archived.
             SessionExistsError: There is one of the new id.
+            QuotaExceededError: The user may not have one more.
             StaleSessionError: A turn of the session was committed meanwhile; call again.
             ConfigurationError: It has not so many messages, or there is no user.
             EngineError: The engine failed.
         """
-        return await run_to_end(self._calls.fork(user, id, new_id, at), self.engine)
+        return await run_to_end(self._calls.fork(user, id, new_id, at), self._calls.engine)
 
     async def close(self, *, user: str | None, id: str) -> bool:
         """Close a session for writing; False where that was done before. It can still be read.
@@ -641,7 +681,7 @@ class SessionService:
             UnknownSessionError: There is no such session.
             EngineError: The engine failed.
         """
-        return await run_to_end(self._calls.close(user, id), self.engine)
+        return await run_to_end(self._calls.close(user, id), self._calls.engine)
 
     @overload
     async def archive(self, *, user: str | None, id: str) -> int: ...
@@ -666,7 +706,7 @@ class SessionService:
             ConfigurationError: An argument is wrong, or it is not clear which sessions are meant.
             EngineError: The engine failed; with ``idle``, some may be archived.
         """
-        return await run_to_end(plan_archive(self._calls, user, id, idle), self.engine)
+        return await run_to_end(plan_archive(self._calls, user, id, idle), self._calls.engine)
 
     async def restore(self, *, user: str | None, id: str) -> bool:
         """Take a session out of the archive; False where it is not in it. Its time to live begins anew.
@@ -675,7 +715,7 @@ class SessionService:
             UnknownSessionError: There is no such session.
             EngineError: The engine failed.
         """
-        return await run_to_end(self._calls.restore(user, id), self.engine)
+        return await run_to_end(self._calls.restore(user, id), self._calls.engine)
 
     async def purge(self, *, user: str | None = None, before: datetime | None = None) -> Purged:
         """Drop sessions that have ended, and what is left of deleted ones; returns what that was.
@@ -706,6 +746,20 @@ class SessionService:
         """
         return await self._drop(self._calls.erase(user))
 
+    async def reencrypt(self) -> Reencrypted:
+        """Encrypt everything anew that is not under the key that encrypts now; returns how much that was.
+
+        Turns may go on meanwhile. When it has come to its end, with ``refused`` 0, the older keys can be taken out of the ring, as
+        soon as no process encrypts with one of them any more.
+
+        Raises:
+            ConfigurationError: The service does not encrypt.
+            SealedRowError: The application's key of names cannot be opened.
+            EngineError: The engine failed. A part may be done; call again.
+        """
+        engine = require_encrypted(self._calls.engine)
+        return await run_async(plan_reencryption(engine), engine.below)
+
     def memory(self, *, user: str) -> UserMemory:
         """What a user remembers, outside of a turn.
 
@@ -717,7 +771,7 @@ class SessionService:
     @property
     def documents(self) -> AppDocuments:
         """Documents of the application, which belong to no session and no user."""
-        return AppDocuments(self.engine, self.app)
+        return AppDocuments(self._calls.engine, self.app)
 
     def artifacts(self, *, user: str | None, id: str | None = None) -> Artifacts:
         """The files of a session outside of a turn, or those that all sessions of a user share.
@@ -737,9 +791,9 @@ class SessionService:
 
     async def _drop(self, plan: Plan[T]) -> T:
         """Do what drops rows, and drop facts and documents that have ended, which no plan reads any more."""
-        found = await run_async(plan, self.engine)
+        found = await run_async(plan, self._calls.engine)
         for table in (MEMORY, DOCUMENTS):
-            await self.engine.purge(table)
+            await self._calls.engine.purge(table)
         return found
 
     def export(self, *, user: str | None = None, id: str | None = None) -> AsyncIterator[bytes]:
@@ -761,7 +815,7 @@ class SessionService:
             ConfigurationError: A row is longer than a line may be.
             EngineError: The engine failed.
         """
-        return stream_async(self._calls.export(user, id), self.engine)
+        return stream_async(self._calls.export(user, id), self._calls.engine)
 
     async def import_lines(self, lines: Iterable[bytes | str] | AsyncIterable[bytes | str], *, replace: bool = False) -> Imported:
         """Make the sessions of an export.
@@ -776,13 +830,15 @@ class SessionService:
         Raises:
             SessionExistsError: There is a session of the same id.
             StaleSessionError: Somebody else made or dropped a session of the same id meanwhile; import again.
+            QuotaExceededError: A session has more messages than it may have, or a user more sessions. Whoever brings a whole
+                application back does it with a service without quotas.
             SessionValueError: A value may not be stored; the message has the number of the line.
             ConfigurationError: These are not the lines of an export of this application, and of this version of its format, or
                 one is too long; the message has the number of the line.
             EngineError: The engine failed. What was half made is gone with the next purge.
         """
         given = require_lines(lines, is_async=True)
-        return await import_lines_async(self._calls.begin_import(replace), given, self.engine)
+        return await import_lines_async(self._calls.begin_import(replace), given, self._calls.engine)
 
 
 class Draining:
@@ -815,6 +871,11 @@ def _make_ledger(given: Ledger | None, settings: StoreSettings, engine: Engine) 
 
 
 def _check_ledger(ledger: Ledger | None, engine: Engine) -> Ledger | None:
+    if isinstance(engine, EncryptedEngine) and isinstance(ledger, Ledger) and ledger.engine is engine.below:
+        raise ConfigurationError(
+            "With encrypt= the ledger needs the engine that encrypts, too: engine = EncryptedEngine(url, app=..., keys=ring), "
+            "SessionService(engine, app=..., ledger=Ledger(engine, ...)), without encrypt=."
+        )
     if ledger is not None and require("ledger=", ledger, Ledger, "a Ledger, or None").engine is not engine:
         raise ConfigurationError(
             "ledger= is a Ledger on the same engine: make that first, and give it to both: "

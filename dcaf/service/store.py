@@ -25,6 +25,7 @@ from dcaf.ledger import Ledger
 from dcaf.ledger.lease import LedgerLease
 from dcaf.service.calls import Calls
 from dcaf.service.companion import KeptCompanion
+from dcaf.service.encryption_guard import PlainEngine
 
 LEVEL: Final = "L3"
 
@@ -71,7 +72,11 @@ class ServiceStore:
             EngineError: The engine failed.
             ConfigurationError: It is no OpenRequest.
         """
-        return await self.ledger.open_with(KeptCompanion(self._calls, request, self._most_carried), request)
+        engine = self._calls.engine
+        companion = KeptCompanion(self._calls, request, self._most_carried)
+        if isinstance(engine, PlainEngine) and self.ledger.engine is engine.below:
+            await engine.look(companion.ranges[0].partition)  # the transactions of that ledger do not go through this engine
+        return await self.ledger.open_with(companion, request)
 
     async def aclose(self) -> None:
         """Close what the service has opened; a later call opens it again, as after a second start of one application."""

@@ -13,6 +13,7 @@ from dcaf.service.artifacts import SyncArtifacts
 from dcaf.service.blocks import Imported
 from dcaf.service.calls import Calls
 from dcaf.service.checkpoints import Checkpoint
+from dcaf.service.encryption import Reencrypted, plan_reencryption, require_encrypted
 from dcaf.service.events import Event
 from dcaf.service.exporting import stream
 from dcaf.service.history import HistoryPage
@@ -228,6 +229,11 @@ class SyncSessionService:
     def fork(self, *, user: str, id: str, new_id: str | None = None, at: int | None = None) -> Kept:
         """As of the service."""
         return run(self._calls.fork(user, id, new_id, at), self._calls.engine)
+
+    def reencrypt(self) -> Reencrypted:
+        """As of the service."""
+        engine = require_encrypted(self._calls.engine)
+        return run(plan_reencryption(engine), engine.below)
 
     def memory(self, *, user: str) -> SyncUserMemory:
         """As of the service."""

@@ -303,6 +303,6 @@ def find_spaces(app: str) -> bytes:
 
 @lru_cache(maxsize=256)
 def find_space(app: str, space: str, partitions: int) -> tuple[bytes, int]:
-    """What the keys of the documents of a space begin with, and where all of them lie."""
+    """What the keys of the documents of a space begin with, as if it was a session, and where all of them lie."""
     own = digest_parts(app.encode(), b"space", space.encode())[:DIGEST_BYTES]
-    return find_spaces(app) + own, int.from_bytes(own[:2], "big") % partitions
+    return find_spaces(app) + OF_SESSION + own, int.from_bytes(own[:2], "big") % partitions

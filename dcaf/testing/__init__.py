@@ -12,6 +12,7 @@ try:
     from dcaf.testing.envelopes import expired, fixed_keys, sealed, tampered
     from dcaf.testing.hostile import HARMLESS, MISUSES, Misuse, aborted
     from dcaf.testing.reply import Reply, cut, held
+    from dcaf.testing.search_engines import SearchEngineContract
     from dcaf.testing.server import serving
     from dcaf.testing.transport import Wire
 except ModuleNotFoundError as _missing:
@@ -28,6 +29,7 @@ __all__ = [  # noqa: RUF022 - capitals by their letters, as in every package of 
     "MISUSES",
     "Misuse",
     "Reply",
+    "SearchEngineContract",
     "SessionClient",
     "Wire",
     "aborted",

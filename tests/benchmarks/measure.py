@@ -36,6 +36,7 @@ from tests.benchmarks import (
     sealing,
     service_beside,
     service_growth,
+    service_search,
     service_trips,
     small,
     spaced,
@@ -95,6 +96,7 @@ def service(*, quick: bool) -> dict[str, Any]:
         "beside": service_beside.measured(quick=quick),
         "sessions": service_growth.measured(harness.QUICK if quick else harness.FULL, quick=quick),
         "trips": service_trips.measured(),
+        "search": service_search.measured(harness.QUICK if quick else harness.FULL, quick=quick),
     }
 
 

@@ -194,5 +194,6 @@ PARTS: Final[dict[str, Callable[[Run], str]]] = {
     "service_events": service_parts.events,
     "service_sessions": service_parts.sessions,
     "service_trips": service_parts.trips,
+    "service_search": service_parts.search,
 }
 """Name of a place in the template -> what stands there."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from tests.benchmarks import plots
 from tests.benchmarks.service_beside import LONG, READ, TOGETHER
+from tests.benchmarks.service_search import ASKED
 from tests.benchmarks.service_targets import service_targets
 from tests.benchmarks.service_ways import DCAF
 from tests.benchmarks.tables import microseconds, table, times, words
@@ -68,6 +69,21 @@ def trips(run: Run) -> str:
     kinds = next(iter(found.values()))
     rows = [[kind, *(", ".join(str(number) for number in one[kind].values()) for one in found.values())] for kind in kinds]
     return table(["round trips on the wire: open, commit", *found], rows)
+
+
+def search(run: Run) -> str:
+    """A search among the messages of a user."""
+    found = _find(run, "search")
+    if not found:
+        return NOT_YET
+    columns = {f"{number}: {way}": samples for number, ways in found["times"].items() for way, samples in ways.items()}
+    head = ["µs for a search, over messages of the user", *columns]
+    rows = [[asked, *(microseconds(samples[asked]) for samples in columns.values())] for asked in ASKED]
+    first = "; ".join(f"{one['first_s']:.1f} s for {number}" for number, one in found["index"].items())
+    largest = list(found["index"].values())[-1]
+    share = largest["bytes"] / largest["messages_bytes"]
+    told = f"The first search, which indexes all: {first}. The index makes the largest file larger by {share:.0%}."
+    return f"{table(head, rows)}\n\n{_spread(columns)}\n\n{told}"
 
 
 def pictures(run: Run) -> dict[str, str]:

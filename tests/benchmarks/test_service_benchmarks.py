@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dcaf.engines import MemoryEngine, Outcome, Transaction
-from tests.benchmarks import harness, service_beside, service_growth, service_parts, service_trips, store_servers
+from dcaf.service import SessionService
+from tests.benchmarks import harness, service_beside, service_growth, service_parts, service_search, service_trips, store_servers
 from tests.benchmarks.ledger_engines import sqlite_engine
 from tests.benchmarks.ledger_servers import OnWire
 from tests.benchmarks.service_beside import PYTHON, ask_all
 from tests.benchmarks.service_targets import APPEND, AT_ONCE, READ, TURN, service_targets
 from tests.benchmarks.service_ways import (
+    APP,
     DCAF,
     MESSAGES,
     POSTGRES,
@@ -150,6 +154,23 @@ def test_turns_among_few_sessions_and_many_are_measured(monkeypatch: pytest.Monk
     found = service_growth.measured(ONCE, quick=True)
     assert found["turns"].keys() == {"4", "12"}
     assert found["bytes"] > 1_000
+
+
+def test_a_search_is_measured_beside_a_look_at_each_message_and_both_find_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(service_search, "QUICK_SIZES", (60,))
+    found = service_search.measured(ONCE, quick=True)
+    assert found["times"]["60"].keys() == {service_search.SEARCH, service_search.LIKE}
+    assert found["index"]["60"]["bytes"] > 1_000
+    assert "a word that one message has" in service_parts.search({"service": {"search": found}})
+    with asyncio.Runner() as runner, closing(sqlite3.connect(tmp_path / "rows.db")) as connection:
+        service = SessionService(sqlite_engine(tmp_path / "rows.db"), app=APP)
+        runner.run(service_search.fill(service, 60))
+        for words, most in ((service_search.RARE, 1), (service_search.VOCABULARY[0], 10)):
+            hits = runner.run(service.search(words, user=service_search.USER))
+            assert len(hits) == len(service_search.look(connection, words)) == most
+        runner.run(service.aclose())
 
 
 @pytest.fixture(scope="module")

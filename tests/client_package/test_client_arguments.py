@@ -344,6 +344,7 @@ NO_ENTRY = {
     "MISUSES": "likewise",
     "Decision": "a type",
     "EngineContract": "a class of tests, which pytest makes and calls",
+    "SearchEngineContract": "likewise",
     "Echo": "a type",
     "HistoryMode": "a type",
     "OnDead": "a type",

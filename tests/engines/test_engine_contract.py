@@ -12,20 +12,20 @@ from typing import Final
 import pytest
 
 from dcaf.engines import Delete, Engine, MemoryEngine, Outcome, Put, Row, SqliteEngine, Table, Transaction, Write
-from dcaf.testing import EngineContract
+from dcaf.testing import EngineContract, SearchEngineContract
 from dcaf.testing.engine_machine import run_machine
 
 EXAMPLES: Final = max(10, round(500 * float(os.environ.get("DCAF_SCALE", "0.02"))))
 """How often the machine begins anew on SQLite, where each time is a file."""
 
 
-class TestMemory(EngineContract):
-    def make_engine(self, folder: Path) -> Engine:
+class TestMemory(SearchEngineContract):
+    def make_engine(self, folder: Path) -> MemoryEngine:
         return MemoryEngine()
 
 
-class TestSqlite(EngineContract):
-    def make_engine(self, folder: Path) -> Engine:
+class TestSqlite(SearchEngineContract):
+    def make_engine(self, folder: Path) -> SqliteEngine:
         return SqliteEngine(folder / "dcaf.db")
 
     def test_it_does_what_a_dict_does(self, tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ class TestSqlite(EngineContract):
 
 
 class TestRelaxedSqlite(TestSqlite):
-    def make_engine(self, folder: Path) -> Engine:
+    def make_engine(self, folder: Path) -> SqliteEngine:
         return SqliteEngine(folder / "dcaf.db", durability="relaxed")
 
 

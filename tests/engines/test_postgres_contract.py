@@ -12,7 +12,7 @@ import pytest
 
 from dcaf.engines import Engine
 from dcaf.engines.postgres.engine import PostgresEngine
-from dcaf.testing import EngineContract
+from dcaf.testing import SearchEngineContract
 from dcaf.testing.engine_machine import FIRST, SECOND, run_machine
 from tests.engines.postgres_servers import Server, bouncing, execute, get_server, name_schema
 
@@ -49,36 +49,36 @@ def make_empty(url: str, **settings: Any) -> Callable[[Path], Engine]:
     return make
 
 
-class TestPostgres(EngineContract):
+class TestPostgres(SearchEngineContract):
     @pytest.fixture(autouse=True)
     def on(self, server: Server) -> None:
         self.server = server
 
-    def make_engine(self, folder: Path) -> Engine:
+    def make_engine(self, folder: Path) -> PostgresEngine:
         return PostgresEngine(self.server.url(), schema=name_schema(), timeout=PATIENCE)
 
     def test_it_does_what_a_dict_does(self, tmp_path: Path) -> None:
         run_machine(make_empty(self.server.url()), tmp_path, examples=EXAMPLES)
 
 
-class TestOldestPostgres(EngineContract):
+class TestOldestPostgres(SearchEngineContract):
     @pytest.fixture(autouse=True)
     def on(self) -> None:
         self.server = get_server(-1)
 
-    def make_engine(self, folder: Path) -> Engine:
+    def make_engine(self, folder: Path) -> PostgresEngine:
         return PostgresEngine(self.server.url(), schema=name_schema(), timeout=PATIENCE, durability="relaxed")
 
     def test_it_does_what_a_dict_does(self, tmp_path: Path) -> None:
         run_machine(make_empty(self.server.url(), durability="relaxed"), tmp_path, examples=EXAMPLES // 2)
 
 
-class TestBehindPgBouncer(EngineContract):
+class TestBehindPgBouncer(SearchEngineContract):
     @pytest.fixture(autouse=True)
     def on(self, server: Server, route: Callable[[str], str]) -> None:
         self.server, self.route = server, route
 
-    def make_engine(self, folder: Path) -> Engine:
+    def make_engine(self, folder: Path) -> PostgresEngine:
         return PostgresEngine(self.route(self.server.url()), schema=name_schema(), timeout=PATIENCE, prepared=False)
 
     def test_it_does_what_a_dict_does(self, tmp_path: Path) -> None:

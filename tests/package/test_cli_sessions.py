@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import time
@@ -13,8 +14,12 @@ from typing import Any, Final
 
 import pytest
 
+from dcaf import Key, Keyring
 from dcaf.cli import main
-from dcaf.service import SessionService
+from dcaf.engines import Put, Record, Transaction
+from dcaf.service import EncryptedEngine, SessionService
+from dcaf.service.encryption import find_sealed
+from dcaf.service.tables import MESSAGES
 from tests.engines import postgres_servers, redis_servers
 from tests.package.cli_servers import DCAF
 
@@ -31,6 +36,8 @@ EACH: Final = (
     ["archive", "--idle", "30d"],
     ["archive", "--user", USER, "v1"],
     ["restore", "--user", USER, "v1"],
+    ["list", "--user", USER, "--encrypted"],
+    ["re-encrypt"],
 )
 
 
@@ -50,7 +57,7 @@ class Clinic:
                 session.messages.add("assistant", "Since when?")
                 session.memory.set("allergies", ["penicillin"])
 
-    def run(self, *arguments: str, said: str = "", code: int = 0) -> str:
+    def run(self, *arguments: str, said: str = "", code: int = 0, errors: bool = False) -> str:
         """The command in a process of its own; what it prints, on standard output or else on standard error."""
         environment = {**os.environ, "DB_CONNECTION_STRING": self.url}
         command = [DCAF, "sessions", arguments[0], "--app", "clinic", *arguments[1:]]
@@ -59,7 +66,7 @@ class Clinic:
         )
         assert "Traceback" not in done.stderr
         assert done.returncode == code, done.stderr
-        return done.stdout or done.stderr
+        return done.stderr if errors else done.stdout or done.stderr
 
     def objects(self, *arguments: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.run(*arguments, "--json").splitlines() if line.startswith("{")]
@@ -245,8 +252,45 @@ def test_what_is_idle_is_archived_and_nothing_else(clinic: Clinic) -> None:
     assert "v1" in [one["id"] for one in clinic.objects("list", "--user", USER, "--archived")]
 
 
+def test_an_encrypted_application_is_looked_after_with_its_ring(tmp_path: Path, monkeypatch: Any) -> None:
+    clinic = Clinic(tmp_path)
+    old, new = Key.generate("old"), Key.generate("new")
+    clinic.sessions = SessionService(clinic.url, app="clinic", encrypt=Keyring(old))
+    clinic.fill()
+    assert "are encrypted here. Give its key ring" in clinic.run("list", "--user", USER, code=2)
+    monkeypatch.setenv("DCAF_KEYS", new.text())
+    told = clinic.run("list", "--user", USER, "--encrypted", code=2)
+    assert "under the key 'old', which the ring does not have" in told
+    monkeypatch.setenv("DCAF_KEYS_VERIFY", old.text())
+    assert "v1" in clinic.run("list", "--user", USER, "--encrypted")
+    told = clinic.run("re-encrypt")
+    assert re.fullmatch(r"Encrypted \d+ rows anew; 0 were under the active key.\n", told)
+    monkeypatch.delenv("DCAF_KEYS_VERIFY")
+    assert [one["id"] for one in clinic.objects("list", "--user", USER, "--encrypted")] == ["v2", "v1"]
+    clinic.run("export", "--all-users", "--encrypted", "-o", "all.jsonl")
+    assert clinic.run("erase", USER, "--encrypted").startswith("Erased 2 sessions")
+    assert clinic.run("import", "all.jsonl", "--encrypted").startswith("Made 2 sessions")
+
+
+def test_re_encrypt_says_which_rows_it_cannot_open(tmp_path: Path, monkeypatch: Any) -> None:
+    clinic = Clinic(tmp_path)
+    ring = Keyring(Key.generate("k7"))
+    clinic.sessions = SessionService(clinic.url, app="clinic", encrypt=ring)
+    clinic.fill()
+    engine = clinic.sessions.engine
+    assert isinstance(engine, EncryptedEngine)
+    table = find_sealed(MESSAGES)
+    (key, row), *_ = engine.below.sync.scan(table)
+    assert isinstance(row["data"], bytes)
+    engine.below.sync.transact(Transaction([], writes=[Put(Record(table, key), {"data": row["data"][:-1]})]))
+    monkeypatch.setenv("DCAF_KEYS", Key.generate("new").text())
+    monkeypatch.setenv("DCAF_KEYS_VERIFY", ring.active.text())
+    assert "1 row cannot be opened" in clinic.run("re-encrypt", code=1, errors=True)
+
+
 @pytest.mark.parametrize("arguments", EACH, ids=lambda arguments: " ".join(arguments[:2]))
-def test_no_command_but_import_makes_a_database(tmp_path: Path, capsys: Any, arguments: list[str]) -> None:
+def test_no_command_but_import_makes_a_database(tmp_path: Path, capsys: Any, monkeypatch: Any, arguments: list[str]) -> None:
+    monkeypatch.setenv("DCAF_KEYS", Key.generate("k7").text())
     assert main(["sessions", *arguments, "--app", "clinic", "--url", f"sqlite:///{tmp_path}/dcaf.db"]) == 2
     printed = capsys.readouterr()
     assert (printed.out, printed.err.count("\n")) == ("", 1)

@@ -52,6 +52,7 @@ from dcaf.service import (
     ArtifactStore,
     Document,
     Documents,
+    EncryptedEngine,
     KeptSession,
     Memory,
     Message,
@@ -60,6 +61,7 @@ from dcaf.service import (
     SessionService,
     State,
 )
+from dcaf.service.tables import STATE as KEPT_STATE
 from dcaf.testing import MISUSES, AsyncSessionClient, FrozenClock, Reply, SessionClient, serving
 from dcaf.tools import Call, DecidedCall, PlatformContext, ToolRunner, decide, pending, propose
 from tests.asgi.wire import call
@@ -182,6 +184,17 @@ def memory_entries(name: str, memory: Callable[[], Any]) -> dict[str, Entry]:
         "clear": {},
     }
     return {f"dcaf.service.{name}.{call}": Entry(valid, on=memory) for call, valid in calls.items()}
+
+
+def encrypted_engine() -> EncryptedEngine:
+    """An engine that encrypts, in which a service has kept a session."""
+    found = EncryptedEngine(MemoryEngine(), app="jobs", keys=RING)
+    SessionService(found, app="jobs").sync.create(user="ada", id="v1", state={"a": 1})
+    return found
+
+
+def encrypting() -> SessionService:
+    return SessionService(encrypted_engine(), app="jobs")
 
 
 def document_entries(name: str, documents: Callable[[], Any], **where: str) -> dict[str, Entry]:
@@ -526,11 +539,22 @@ JSON = {"content-type": "application/json"}
 ENTRIES: dict[str, Entry] = {
     # service
     "dcaf.service.SessionService": Entry(
-        {"engine": "memory://", "app": "jobs", "ttl": timedelta(days=1), "on_busy": "merge", "last": 5},
+        {"engine": "memory://", "app": "jobs", "ttl": timedelta(days=1), "on_busy": "merge", "last": 5, "encrypt": RING},
         then=lambda service: service.sync.create(user="ada", state={"n": 1}),
     ),
     **service_entries("dcaf.service.SessionService", kept, entered_async),
     **service_entries("dcaf.service.SyncSessionService", lambda: kept().sync, entered),
+    "dcaf.service.SessionService.reencrypt": Entry(on=encrypting),
+    "dcaf.service.SyncSessionService.reencrypt": Entry(on=lambda: encrypting().sync),
+    "dcaf.service.EncryptedEngine": Entry({"engine": "memory://", "app": "jobs", "keys": RING}),
+    "dcaf.service.EncryptedEngine.declare": Entry({"tables": [KEPT_STATE]}, on=encrypted_engine),
+    "dcaf.service.EncryptedEngine.transact": Entry(
+        {"transaction": Transaction([Record(KEPT_STATE, bytes(16) + b"=a")])}, on=encrypted_engine
+    ),
+    "dcaf.service.EncryptedEngine.scan": Entry({"table": KEPT_STATE, "after": b"", "limit": 1}, on=encrypted_engine),
+    "dcaf.service.EncryptedEngine.purge": Entry({"table": KEPT_STATE}, on=encrypted_engine),
+    "dcaf.service.EncryptedEngine.check": Entry(on=encrypted_engine),
+    "dcaf.service.EncryptedEngine.aclose": Entry(on=encrypted_engine),
     "dcaf.service.SessionService.close": Entry({"user": "ada", "id": "v1"}, on=kept),
     "dcaf.service.SessionService.aclose": Entry(on=kept),
     "dcaf.service.SessionService.as_store": Entry({"settings": StoreSettings("jobs", timedelta(days=1), True)}, on=kept),
@@ -558,6 +582,7 @@ ENTRIES: dict[str, Entry] = {
         {"place": "memory://", "limit_bytes": 9, "most_names": 9, "most_versions": 9, "part_bytes": 9}
     ),
     "dcaf.service.ArtifactStore.of": Entry({"place": "memory://"}, on=lambda: ArtifactStore),
+    "dcaf.service.Quotas": Entry({"sessions": 9, "messages": 9}),
     "dcaf.service.UserMemory.page": Entry({"limit": 1}, on=lambda: kept().memory(user="ada")),
     "dcaf.service.SyncUserMemory.page": Entry({"limit": 1}, on=lambda: kept().sync.memory(user="ada")),
     "dcaf.service.Messages.of": Entry({"session": kept_session()}, on=lambda: Messages),
@@ -570,6 +595,8 @@ ENTRIES: dict[str, Entry] = {
     "dcaf.service.Messages.add": Entry({"message": "user", "content": "Hi!"}, on=history, given={"name": "ada"}),
     "dcaf.service.Messages.search": Entry({"query": "hello", "limit": 1}, on=history),
     "dcaf.service.SyncMessages.search": Entry({"query": "hello", "limit": 1}, on=lambda: history().sync),
+    "dcaf.service.Messages.page": Entry({"limit": 1, "before": None, "after": None, "since": UNTIL}, on=history),
+    "dcaf.service.SyncMessages.page": Entry({"limit": 1, "before": None, "after": None, "since": UNTIL}, on=lambda: history().sync),
     "dcaf.service.Messages.window": Entry({"last": 1}, on=history),
     "dcaf.service.KeptSession.checkpoint": Entry({"name": "here"}, on=kept_session),
     "dcaf.service.State": Entry({"value": {"a": 1}, "delta": {}}, then=lambda found: found.to_dict()),
@@ -940,7 +967,9 @@ ENTRIES: dict[str, Entry] = {
 
 NOBODYS: frozenset[str] = frozenset(
     [
-        *("dcaf.testing.EngineContract", "dcaf.testing.EngineContract.make_engine"),  # made by pytest; written by its user
+        *(
+            f"dcaf.testing.{kind}EngineContract{name}" for kind in ("", "Search") for name in ("", ".make_engine")
+        ),  # made by pytest; written by its user
         *(
             f"dcaf.asgi.{made}.{name}"
             for made in ("CookieCarrier", "HeaderCarrier")
@@ -974,7 +1003,18 @@ NOBODYS: frozenset[str] = frozenset(
         *(f"dcaf.service.{name}" for name in ("FoundFact", "FoundMessage", "Snippet", "SyncMessages")),  # made by a search
         *(
             f"dcaf.service.{name}"
-            for name in ("Erased", "HistoryPage", "Kept", "Kept.new", "Kept.of", "Kept.after", "Kept.moved", "ListPage")
+            for name in (
+                "Erased",
+                "Reencrypted",
+                "Reencrypted.plus",
+                "HistoryPage",
+                "Kept",
+                "Kept.new",
+                "Kept.of",
+                "Kept.after",
+                "Kept.moved",
+                "ListPage",
+            )
         ),
         *(f"dcaf.service.{name}" for name in ("KeptSession", "Message.placed", "ServiceTurn", "Messages", "SyncSessionService")),
         "dcaf.ledger.Ledger.open_with",  # for a store that goes along with it

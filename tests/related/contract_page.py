@@ -50,8 +50,9 @@ def ask_dcaf(folder: Path) -> dict[str, dict[str, str]]:
     found: list[dict[str, dict[str, str]]] = []
     for kind in KINDS:
         place, cells = find_kept_place(kind, folder), {key: dict[str, str]() for key in CONTRACTS}
+        engine = place.open_engine()  # one for all: PostgreSQL has a most of connections
         for key, name in list_behaviours():
-            cells[key][name] = anyio.run(partial(try_out, CONTRACTS[key].behaviours[name], DcafService(place.open_engine())))
+            cells[key][name] = anyio.run(partial(try_out, CONTRACTS[key].behaviours[name], DcafService(engine)))
         place.close()
         found.append(cells)
     assert all(cells == found[0] for cells in found), "dcaf does not do the same on every engine"

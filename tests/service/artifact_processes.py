@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import resource
+import signal
 import subprocess
 import sys
 import time
@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from dcaf.core.errors import EngineError
 from dcaf.engines import SqliteEngine
-from dcaf.service import ArtifactStore, SessionService, SyncArtifacts, artifact_rows
+from dcaf.service import ArtifactStore, SessionService, SyncArtifacts
 from tests.service.artifact_places import open_bucket
 
 ROOT: Final = Path(__file__).parents[2]
@@ -47,13 +48,6 @@ def save_many(artifacts: SyncArtifacts, who: str, number: str) -> None:
         print(artifacts.save("log", f"{who} {at}"), flush=True)
 
 
-def save_many_at_once(artifacts: SyncArtifacts, who: str, number: str) -> None:
-    """The same by writers who do not look whether somebody else was first."""
-    setattr(artifact_rows, "_is_same", lambda *_: [])  # noqa: B010
-    setattr(artifact_rows, "join", lambda conditions: conditions[0])  # noqa: B010
-    save_many(artifacts, who, number)
-
-
 def save_until_killed(artifacts: SyncArtifacts) -> None:
     """Save half of an artifact, say so, and wait."""
 
@@ -65,22 +59,39 @@ def save_until_killed(artifacts: SyncArtifacts) -> None:
     artifacts.save("half", pieces())
 
 
+def save_in_a_fork(artifacts: SyncArtifacts, before: str) -> None:
+    """Save in a forked process; in its parent before that, if it is to be. Say the number, or the error."""
+    if before == "yes":
+        artifacts.save("a", b"1")
+    artifacts._artifacts._engine.sync.close()
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    signal.alarm(60)
+    try:
+        print(artifacts._artifacts._files.objects.create("a/b/c/d", b"1"), flush=True)
+    except EngineError as error:
+        print(error, flush=True)
+    os._exit(0)
+
+
 def stream(artifacts: SyncArtifacts, mib: str) -> None:
     """Save and read so many MiB, piece by piece, and say by how many MiB the memory has grown with it."""
     _stream(artifacts, 16)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = forget_peak()
     _stream(artifacts, int(mib))
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(read_mib("VmHWM") - before)
 
 
 def load_whole(artifacts: SyncArtifacts, mib: str) -> None:
     """The same, with all of it in memory."""
     _stream(artifacts, 16)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = forget_peak()
     _stream(artifacts, int(mib))
     found = artifacts.load("large")
     assert found is not None
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(read_mib("VmHWM") - before)
 
 
 def _stream(artifacts: SyncArtifacts, mib: int) -> None:
@@ -93,6 +104,18 @@ def _stream(artifacts: SyncArtifacts, mib: int) -> None:
         assert part[:256] == piece[:256]
         size += len(part)
     assert size == mib * MIB
+
+
+def forget_peak() -> float:
+    """How many MiB the process has in memory now; from now on its peak counts anew."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return read_mib("VmRSS")
+
+
+def read_mib(name: str) -> float:
+    """What Linux says of the memory of this process. What the process that started it had is no part of that."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":

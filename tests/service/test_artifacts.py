@@ -213,7 +213,7 @@ class TestContract:
 def test_control_bytes_that_are_not_dropped_are_noticed(
     service: SessionService, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dcaf.service.artifact_rows.drop_parts", lambda *_: None)
+    monkeypatch.setattr("dcaf.service.artifact_deletion.drop_parts", lambda *_: None)
     with pytest.raises(AssertionError):
         TestContract().test_what_is_deleted_is_gone_with_its_bytes("sync", service, store)
 
@@ -222,8 +222,8 @@ def test_control_a_version_that_is_found_before_its_end_is_noticed(
     service: SessionService, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def begin(files: Any, scope: Any, about: Any, random: bytes) -> Any:
-        from dcaf.service.artifact_rows import begin as right
-        from dcaf.service.artifact_rows import finish
+        from dcaf.service.artifact_saving import begin as right
+        from dcaf.service.artifact_saving import finish
 
         begun = yield from right(files, scope, about, random)
         yield from finish(begun, 0, 64)

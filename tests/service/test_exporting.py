@@ -28,7 +28,7 @@ from dcaf.core.errors import (
     UnknownSessionError,
 )
 from dcaf.engines import MemoryEngine, Put, Transaction
-from dcaf.service import Imported, Purged, SessionService, blocks, exporting, importing, lines
+from dcaf.service import Imported, Purged, SessionService, SyncSessionService, blocks, exporting, importing, lines
 from dcaf.service.blocks import SessionBlock
 from dcaf.service.dropping import EVER, drop_rows
 from dcaf.service.plans import Plan
@@ -65,28 +65,33 @@ def do(sessions: SessionService, user: str | None, id: str, op: tuple[str, str, 
     with suppress(DcafError):
         sync.create(**whose, title=f"{name}…", labels={"a": "b"}, metadata={"at": [1, {}]})
     with suppress(DcafError):
-        _do_one(sessions, whose, kind, name, value)
+        if kind == "rewind":
+            sync.rewind(**whose, to=value)
+        elif kind == "fork" and user is not None:
+            sync.fork(user=user, id=id, at=value)
+        elif kind == "close":
+            sync.close(**whose)
+        elif kind == "drop":
+            sync.delete(**whose)
+        elif kind == "mark":
+            sync.checkpoint(**whose, name=name)
+        elif kind == "go back":
+            sync.rewind(**whose, checkpoint=name)
+        elif kind == "archive":
+            sync.archive(**whose)
+        elif kind == "restore":
+            sync.restore(**whose)
+        else:
+            do_more(sync, whose, op)
 
 
-def _do_one(sessions: SessionService, whose: dict[str, Any], kind: str, name: str, value: Any) -> None:
-    sync, user = sessions.sync, whose["user"]
-    calls: dict[str, Callable[[], Any]] = {
-        "rewind": lambda: sync.rewind(**whose, to=value),
-        "close": lambda: sync.close(**whose),
-        "drop": lambda: sync.delete(**whose),
-        "mark": lambda: sync.checkpoint(**whose, name=name),
-        "go back": lambda: sync.rewind(**whose, checkpoint=name),
-        "archive": lambda: sync.archive(**whose),
-        "restore": lambda: sync.restore(**whose),
-        "file apart": lambda: sync.documents.put(f"of {user}", name, value, ttl=timedelta(days=1)),
-    }
-    if kind == "fork" and user is not None:
-        sync.fork(**whose, at=value)
-    elif kind == "write beside":
+def do_more(sync: SyncSessionService, whose: dict[str, Any], op: tuple[str, str, Any]) -> None:
+    kind, name, value = op
+    if kind == "write beside":
         sync.merge(**whose, state={"beside": value})
         sync.append(**whose, messages=[{"role": "user", "content": name, "metadata": {"v": value}}])
-    elif kind in calls:
-        calls[kind]()
+    elif kind == "file apart":
+        sync.documents.put(f"of {whose['user']}", name, value, ttl=timedelta(days=1))
     else:
         with sync.open(**whose) as session:
             do_within(session, kind, name, value)

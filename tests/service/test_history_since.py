@@ -6,6 +6,7 @@ from bisect import bisect_left
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -203,3 +204,24 @@ def test_what_is_no_moment_is_refused(wrong: Any) -> None:
 def test_a_page_has_one_beginning(more: Any) -> None:
     with pytest.raises(ConfigurationError, match="one of"):
         keep([0]).sync.messages(**WHOSE, since=NIGHT, **more)
+
+
+def test_a_turn_reads_pages_of_its_own_history() -> None:
+    """What the turn adds is in none of them until it is committed."""
+    service = keep(list(range(12)))
+    with service.sync.open(**WHOSE, last=2) as session:
+        session.messages.add("user", "new")
+        history = session.messages.sync
+        assert numbers(history.page(limit=3).items) == [10, 11, 12]
+        assert numbers(history.page(limit=3, before=10).items) == [7, 8, 9]
+        assert numbers(history.page(limit=3, after=1).items) == [2, 3, 4]
+        assert numbers(history.page(since=moment(10)).items) == [11, 12]
+        assert history.page().total == 12
+    with service.sync.open(user="p") as fresh:
+        assert (fresh.messages.sync.page().items, fresh.messages.sync.page().total) == ([], 0)
+    assert anyio.run(page_by_page, service) == [11, 12, 13]
+
+
+async def page_by_page(service: SessionService) -> list[int | None]:
+    async with service.open(**WHOSE) as session:
+        return numbers((await session.messages.page(limit=3)).items)

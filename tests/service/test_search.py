@@ -6,10 +6,11 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from threading import Event, Lock
 from typing import Any, Final, cast
 
 import anyio
@@ -19,13 +20,15 @@ from hypothesis import strategies as st
 
 from dcaf.core import (
     ConfigurationError,
+    EngineError,
     SessionArchivedError,
     SessionClosedError,
     SessionExistsError,
     SessionValueError,
     UnknownSessionError,
 )
-from dcaf.engines import AllOf, MemoryEngine, Outcome, Page, Search, Transaction
+from dcaf.engines import AllOf, MemoryEngine, Outcome, Page, Search, SqliteEngine, Transaction
+from dcaf.engines.sqlite.worker import Job
 from dcaf.engines.sqlite.writer import Writer
 from dcaf.engines.words import SHORTEST_START
 from dcaf.service import SessionService, search, search_index
@@ -540,6 +543,24 @@ def _connect_traced(connect: Any, seen: list[str], *given: Any, **arguments: Any
 def _name(statement: str) -> str:
     """A statement without its values."""
     return " ".join([statement.split(" ", maxsplit=1)[0], *statement.split('"')[1::2]])
+
+
+@pytest.mark.parametrize(("thread", "waits"), [("_searcher", False), ("_reader", True)], ids=["searches", "control: reads"])
+def test_no_turn_waits_for_a_search_in_a_file(thread: str, waits: bool, tmp_path: Path) -> None:
+    sessions = SessionService(SqliteEngine(tmp_path / "rows.db", timeout=timedelta(milliseconds=400)), app="clinic")
+    turn(sessions, sessions.sync.create(user="p", id="v").id)
+    is_over = Event()
+    worker = getattr(sessions.engine._calls, thread)  # type: ignore[attr-defined]
+    job = Job(lambda *_: is_over.wait(5), writes=False)
+    job.woken = Lock()
+    job.woken.acquire()
+    worker.put(job)
+    try:
+        with pytest.raises(EngineError) if waits else nullcontext():
+            turn(sessions, "v")
+    finally:
+        is_over.set()
+        sessions.engine.sync.close()
 
 
 # What is asked

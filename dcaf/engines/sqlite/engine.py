@@ -2,8 +2,8 @@
 
     engine = SqliteEngine("/var/lib/shop/dcaf.db")
 
-One thread writes, one reads, and one searches, whoever calls: event loops of asyncio and trio, threads, and processes that were forked. What waits
-while the disk writes is one more commit for all of it.
+One thread writes, one reads, and one searches, whoever calls: event loops of asyncio and trio, threads, and processes that were
+forked. What waits while the disk writes is one more commit for all of it.
 
 What a reader gets wrong: a process that is forked while a connection is open must not touch the file (SQLite's locks belong to the
 process, and the memory says that it has them). So the connections are closed before each fork, and opened again on both sides.
