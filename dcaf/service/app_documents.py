@@ -209,17 +209,17 @@ class DocumentTransaction:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._is_over = True
+        changes = self._end()
         if error is None:
-            await run_to_end(self._commit(), self._engine)
+            await run_to_end(commit_documents(changes), self._engine)
 
     def __enter__(self) -> SyncDocuments:
         return self._begin().sync
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self._is_over = True
+        changes = self._end()
         if error is None:
-            run(self._commit(), self._engine)
+            run(commit_documents(changes), self._engine)
 
     def _begin(self) -> Documents:
         if self._is_entered:
@@ -231,8 +231,11 @@ class DocumentTransaction:
         if self._is_over:
             raise SessionClosedError(OVER)
 
-    def _commit(self) -> Plan[None]:
-        return commit_documents(self._draft.find_changes())
+    def _end(self) -> list[DocumentChange]:
+        """What is to be committed. Whoever reads from now on finds what is kept, also where that is nothing of it."""
+        self._is_over = True
+        changes, self._draft = self._draft.find_changes(), DocumentDraft(self._draft.scope)
+        return changes
 
 
 class _Plans:

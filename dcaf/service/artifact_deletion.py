@@ -56,6 +56,8 @@ def delete_version(files: Files, root: str, scope: Scope, name: str, number: int
         named = outcome.rows[-1]
         if named is None:
             return 0
+        if number >= number_of(named, "version"):
+            return 0
         generation = cast("bytes", named["generation"])
         row = scope.version(generation, number)
         latest = yield from _find_latest(scope, generation, named, number)

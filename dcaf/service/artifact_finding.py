@@ -30,7 +30,7 @@ class Found(NamedTuple):
 
 def find(scope: Scope, name: str, number: int | None) -> Plan[Found | None]:
     """A version of an artifact; the newest for None. None where there is none."""
-    head = scope.head(name)
+    head, looked = scope.head(name), None
     while True:
         outcome = yield Transaction([*scope.guards, head])
         named = outcome.rows[-1]
@@ -43,8 +43,9 @@ def find(scope: Scope, name: str, number: int | None) -> Plan[Found | None]:
         row = (yield Transaction([record])).rows[0]
         if row is not None and is_saved(row):
             return Found(describe_version(name, wanted, row), record, row)
-        if number is not None:
+        if number is not None or looked == record:
             return None
+        looked = record
 
 
 def list_versions(scope: Scope, name: str) -> Plan[list[ArtifactVersion]]:

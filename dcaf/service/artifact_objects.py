@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
@@ -32,6 +33,11 @@ KINDS: Final = (AzureStore, GCSStore, LocalStore, MemoryStore, S3Store)
 CLIENT: Final[Any] = {"timeout": "30s", "connect_timeout": "5s"}
 RETRIES: Final[Any] = {"max_retries": 3, "retry_timeout": timedelta(seconds=30)}
 """How long a store behind a url may take for an object, and how often it is asked once more."""
+
+STAGED: Final = "#"
+"""What stands behind the name of a file as long as obstore writes it, with a number."""
+
+LISTED_AT_ONCE: Final = 500
 
 FORKED: Final = (
     "The store of the artifacts was used before this process was forked, and the threads of obstore do not go along. "
@@ -116,22 +122,33 @@ class Objects:
             with _failing("delete"):
                 obstore.delete(self._store, paths)
             return
-        for path in paths:  # the first one that is not there would end the whole call
+        for path in paths:
+            if STAGED in path:  # obstore takes no such path
+                with _failing("delete"):
+                    (self._folder / path).unlink(missing_ok=True)
+        for path in (path for path in paths if STAGED not in path):  # the first one that is not there would end the whole call
             with suppress(FileNotFoundError), _failing("delete", FileNotFoundError):
                 obstore.delete(self._store, path)
 
     def list_paths(self, prefix: str) -> Iterator[list[str]]:
-        """The paths of the objects below a path, some at a time.
+        """The paths of the objects below a path, some at a time; in a folder also of what a process was writing that has died.
 
         Raises:
             EngineError: The store failed.
         """
+        if self._folder is not None:
+            yield from _list_files(self._folder, prefix)
+            return
         with _failing("list"):
-            for chunk in obstore.list(self._store, prefix, chunk_size=500):
+            for chunk in obstore.list(self._store, prefix, chunk_size=LISTED_AT_ONCE):
                 yield [one["path"] for one in chunk]
 
     def settle(self, path: str) -> None:
-        """Have a folder keep the entries of what was written below a path, also through a power cut."""
+        """Have a folder keep the entries of what was written below a path, also through a power cut.
+
+        Raises:
+            EngineError: The store failed.
+        """
         if self._folder is not None and os.name == "posix":
             for folder in [self._folder / path, *(self._folder / path).parents]:
                 _sync_file(folder)
@@ -186,8 +203,14 @@ def _failing(what: str, *expected: type[Exception]) -> Iterator[None]:
         raise EngineError(f"The store of the artifacts could not {what}: {said}.") from None
 
 
+def _list_files(folder: Path, prefix: str) -> Iterator[list[str]]:
+    files = (Path(where, name) for where, _, names in os.walk(folder / prefix) for name in names)
+    while found := [file.relative_to(folder).as_posix() for file in islice(files, LISTED_AT_ONCE)]:
+        yield found
+
+
 def _sync_file(path: Path) -> None:
-    with suppress(FileNotFoundError):  # somebody has dropped it meanwhile
+    with suppress(FileNotFoundError), _failing("write", FileNotFoundError):  # somebody has dropped it meanwhile
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from dcaf.core.errors import ConfigurationError
-from dcaf.engines import Exists, Not, Page, Plus, Put, Range, Record, Row, Transaction
+from dcaf.engines import AnyOf, Delete, Exists, Is, Not, Now, Outcome, Page, Plus, Put, Range, Record, Row, Transaction, Write
 from dcaf.service.artifact_contents import Files, copy_parts
 from dcaf.service.artifact_deletion import drop_contents, drop_generation, drop_range
 from dcaf.service.artifact_saving import About, Begun, abandon
 from dcaf.service.artifact_scopes import (
     AT_ONCE,
+    COUNT,
     DROPPED,
     DYING,
     GENERATION_BYTES,
@@ -26,10 +27,12 @@ from dcaf.service.artifact_scopes import (
     VERSION,
     Scope,
     find_shared,
+    is_same,
     is_saved,
 )
 from dcaf.service.places import Place
 from dcaf.service.plans import Aside, Plan
+from dcaf.service.remembered import join
 from dcaf.service.tables import ARTIFACTS, DIGEST_BYTES, OF_OWNER, OF_SESSION, SESSIONS, Owner, unpack_number
 
 UNFINISHED_MS: Final = 24 * 3_600_000
@@ -45,9 +48,14 @@ NO_STORE: Final = (
 
 
 def rows_of_session(place: Place, birth: bytes, limit: int) -> Range:
-    """All rows of the artifacts that go with a session."""
+    """All rows of the artifacts that go with a session; without a birth, with all that had its id."""
     prefix = place.owner.session_key(place.id) + birth
     return Range.of_prefix(ARTIFACTS, prefix, limit, partition=place.owner.partition)
+
+
+def rows_of_owner(owner: Owner, limit: int) -> Range:
+    """All rows of the artifacts of a user, and of all sessions of the user."""
+    return Range.of_prefix(ARTIFACTS, owner.key, limit, partition=owner.partition)
 
 
 def drop_with_session(place: Place, page: Page) -> Plan[None]:
@@ -69,15 +77,28 @@ def erase_artifacts(files: Files | None, owner: Owner) -> Plan[int]:
     Raises:
         ConfigurationError: There are some, and the service does not know where their bytes are.
     """
-    rows = Range.of_prefix(ARTIFACTS, owner.key, AT_ONCE, partition=owner.partition)
+    rows = rows_of_owner(owner, AT_ONCE)
     if files is None:
-        if (yield Transaction([], ranges=[rows])).pages[0]:
-            raise ConfigurationError(NO_STORE)
+        require_files(None, (yield Transaction([], ranges=[rows])))
         return 0
     root = yield from files.find_root()
     count = yield from drop_range(files, root, rows)
-    yield Aside(partial(_drop_below, files, files.path_of_owner(root, owner.key)))
+    yield from _sweep_objects(files, files.path_of_owner(root, owner.key), [owner.partition])
     return count
+
+
+def require_files(files: Files | None, outcome: Outcome) -> None:
+    """Refuse to drop what has artifacts, before anything of it is dropped.
+
+    Args:
+        files: The bytes; None where the service has none.
+        outcome: Of a transaction that has looked for rows of artifacts last.
+
+    Raises:
+        ConfigurationError: There are some, and the service does not know where their bytes are.
+    """
+    if files is None and outcome.pages[-1]:
+        raise ConfigurationError(NO_STORE)
 
 
 def sweep(files: Files | None, owner: Owner | None) -> Plan[None]:
@@ -117,13 +138,13 @@ def _copy_scope(files: Files, root: str, scope: Scope, aim: Scope) -> Plan[None]
     for row in (yield from _read_heads(scope)):
         name, generation = cast("bytes", row["name"]).decode(), cast("bytes", row["generation"])
         head = aim.head(name)
-        begun = Put(head, {**row, "count": 0, "latest": NONE_YET})
+        begun = Put(head, {**row, "count": 1, "latest": NONE_YET, "at": Now()})  # it counts the copying as one
         count = Put(aim.counter, {"app": aim.app, "count": Plus(1)})
         outcome = yield Transaction([head], when=Not(Exists(head)), writes=[begun, count])
         there = outcome.rows[0]
         if there is None or there["generation"] == generation:
-            copied = yield from _copy_versions(files, root, scope, aim, generation)
-            yield Transaction([], writes=[Put(head, {"count": copied, "latest": row["latest"]})])
+            yield from _copy_versions(files, root, scope, aim, generation)
+            yield from _settle_copy(files, root, aim, name, generation)
 
 
 def _read_heads(scope: Scope) -> Plan[list[Row]]:
@@ -138,19 +159,51 @@ def _read_heads(scope: Scope) -> Plan[list[Row]]:
         rows = Range(ARTIFACTS, page[-1][0] + b"\0", rows.end, AT_ONCE, partition=scope.partition)
 
 
-def _copy_versions(files: Files, root: str, scope: Scope, aim: Scope, generation: bytes) -> Plan[int]:
-    count, after = 0, -1
+def _copy_versions(files: Files, root: str, scope: Scope, aim: Scope, generation: bytes) -> Plan[None]:
+    after = -1
     while True:
         (page,) = (yield Transaction([], ranges=[scope.versions(generation, AT_ONCE, after)])).pages
         for key, row in page:
             if is_saved(row):
                 record = aim.version(generation, unpack_number(key))
-                yield Transaction([], writes=[Put(record, {**row, "size": None, "part_bytes": None})])
+                is_missing = AnyOf(Not(Exists(record)), Is(record, "size", None))
+                begun = Put(record, {**row, "size": None, "part_bytes": None, "at": Now()})
+                if not (yield Transaction([record], when=is_missing, writes=[begun])).applied:
+                    continue  # it was copied before
                 yield Aside(partial(copy_parts, files, files.path_of(root, key), row, files.path_of(root, record.key)))
-                yield Transaction([], writes=[Put(record, row)])
-                count += 1
+                yield Transaction([record], when=Exists(record), writes=[Put(record, row)])
         if len(page) < AT_ONCE:
-            return count
+            return
+        after = unpack_number(page[-1][0])
+
+
+def _settle_copy(files: Files, root: str, aim: Scope, name: str, generation: bytes) -> Plan[None]:
+    """Have a name know which versions there are of it now: of those that were to be copied some may be deleted, and one of a
+    user may have got others, or be deleted, meanwhile.
+    """
+    head = aim.head(name)
+    while True:
+        named = (yield Transaction([head])).rows[0]
+        if named is None or named["generation"] != generation:
+            yield from drop_generation(files, root, aim, generation)
+            return
+        count, latest = yield from _count_versions(aim, generation)
+        writes: list[Write] = [Put(head, {"count": count, "latest": latest})]
+        if not count:
+            writes = [Delete(head), Put(aim.counter, {"count": Plus(-1)})]
+        if (yield Transaction([head], when=join(is_same(head, named)), writes=writes)).applied:
+            return
+
+
+def _count_versions(scope: Scope, generation: bytes) -> Plan[tuple[int, int]]:
+    """How many versions of a name there are, or are being saved; and the number of the newest that was."""
+    count, latest, after = 0, NONE_YET, -1
+    while True:
+        (page,) = (yield Transaction([], ranges=[scope.versions(generation, AT_ONCE, after)])).pages
+        count += len(page)
+        latest = max([latest, *(unpack_number(key) for key, row in page if is_saved(row))])
+        if len(page) < AT_ONCE:
+            return count, latest
         after = unpack_number(page[-1][0])
 
 
@@ -174,8 +227,11 @@ def _sweep_row(files: Files, root: str, record: Record, row: Row, *, is_old: boo
     at = SESSION_BYTES + BIRTH_BYTES + len(OF_SESSION) if is_of_session else DIGEST_BYTES + len(OF_OWNER)
     scope, kind, rest = Scope(files.app, key[:at], partition), key[at : at + 1], key[at + 1 :]
     if is_of_session and kind == HEAD and is_old and (yield from _is_gone(key, partition)):
-        whole = Range.of_prefix(ARTIFACTS, key[: SESSION_BYTES + BIRTH_BYTES], AT_ONCE, partition=partition)
+        prefix = key[: SESSION_BYTES + BIRTH_BYTES]  # the names go last: where it breaks off, they are found again
+        whole = Range.of_prefix(ARTIFACTS, prefix, AT_ONCE, backwards=True, partition=partition)
         yield from drop_range(files, root, whole)
+    elif kind == COUNT and row["count"] == 0:
+        yield Transaction([record], when=Is(record, "count", 0), writes=[Delete(record)])
     elif kind == DROPPED:
         yield from drop_generation(files, root, scope, rest)
     elif kind == VERSION and not is_saved(row) and (is_old or row["part_bytes"] == DYING):
@@ -215,9 +271,3 @@ def _sweep_objects(files: Files, prefix: str, partitions: Sequence[int]) -> Plan
 
 def _take_some(listing: Iterator[list[str]], paths: list[str]) -> None:
     paths += next(listing, [])
-
-
-def _drop_below(files: Files, prefix: str) -> None:
-    objects: Any = files.objects
-    for paths in objects.list_paths(prefix):
-        objects.delete(paths)

@@ -55,7 +55,7 @@ class ArtifactVersion:
 
     name: str = field(repr=False)
     version: int
-    mime: str
+    mime: str = field(repr=False)
     size: int
     metadata: Mapping[str, Any] = field(repr=False)
     created_at: datetime
@@ -124,7 +124,8 @@ def find_mime(mime: object, name: str) -> str:
         SessionValueError: It is none.
     """
     if mime is None:
-        return _KNOWN.guess_type("file." + name.rpartition(".")[2])[0] or BYTES
+        known, packed = _KNOWN.guess_type("file." + name.rpartition(".")[2])
+        return BYTES if known is None or packed is not None else known
     if isinstance(mime, str) and len(mime) > MOST_MIME_CHARACTERS:
         raise SessionValueError(f"mime= takes a media type of at most {MOST_MIME_CHARACTERS} characters, not {len(mime):,}.")
     if not isinstance(mime, str) or MIME.fullmatch(mime) is None:

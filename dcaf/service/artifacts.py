@@ -19,7 +19,7 @@ from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias, TypeVar, cast
 
 import anyio
 import anyio.to_thread
@@ -28,6 +28,8 @@ from dcaf.core.arguments import kind_of, require
 from dcaf.core.base64url import decode, encode
 from dcaf.core.errors import ConfigurationError, DcafError, EngineError, UnknownSessionError
 from dcaf.core.journal import Injected
+from dcaf.core.json_values import to_json
+from dcaf.core.lifecycle import run_shielded
 from dcaf.core.mapping import state_of
 from dcaf.core.session import Session, require_session
 from dcaf.engines import Engine, Transaction
@@ -44,6 +46,9 @@ from dcaf.service.listing import MOST_LIMIT, WRONG_CURSOR, ListPage
 from dcaf.service.places import UNKNOWN, USER
 from dcaf.service.plans import Plan, run, run_async, run_to_end
 from dcaf.service.tables import MOST_NAME_BYTES, Owner
+
+T = TypeVar("T")
+
 
 Source: TypeAlias = "bytes | bytearray | memoryview | str | Iterable[bytes]"
 """What is saved by code without an event loop: bytes, a text, or bytes in pieces, such as an open file."""
@@ -183,8 +188,8 @@ class Artifacts(Injected):
         """
         saving = _Saving(self, name, mime, metadata)
         pieces = _require_source(data, is_async=True)
-        await run_to_end(saving.begin(), self._engine)
         try:
+            await run_to_end(saving.begin(), self._engine)
             if isinstance(pieces, AsyncIterable):
                 async for piece in pieces:
                     for part in saving.writer.cut(_require_piece(piece)):
@@ -195,7 +200,7 @@ class Artifacts(Injected):
                     await self._write(saving, full, is_last=False)
             if (rest := saving.writer.take_rest()) is not None:
                 await self._write(saving, rest, is_last=True)
-            await anyio.to_thread.run_sync(saving.writer.settle)
+            await _run_whole(saving.writer.settle)
             return await run_to_end(saving.finish(), self._engine)
         except BaseException as error:
             with suppress(DcafError):  # what it raises is less than what was raised; a purge drops what is left
@@ -203,7 +208,7 @@ class Artifacts(Injected):
             raise
 
     async def _write(self, saving: _Saving, part: Buffer, *, is_last: bool) -> None:
-        while not await anyio.to_thread.run_sync(partial(saving.writer.write, part, is_last=is_last)):
+        while not await _run_whole(partial(saving.writer.write, part, is_last=is_last)):
             await run_to_end(saving.begin_anew(), self._engine)
 
     async def load(self, name: str, version: int | None = None) -> Artifact | None:
@@ -324,8 +329,8 @@ class SyncArtifacts:
         artifacts = self._artifacts
         saving, engine = _Saving(artifacts, name, mime, metadata), artifacts._engine
         pieces = _require_source(data, is_async=False)
-        run(saving.begin(), engine)
         try:
+            run(saving.begin(), engine)
             for piece in pieces:
                 for part in saving.writer.cut(_require_piece(piece)):
                     self._write(saving, part, is_last=False)
@@ -404,10 +409,21 @@ class _Saving:
             yield from abandon(self._files, self._root, self._begun, frees=not isinstance(error, EngineError))
 
 
+async def _run_whole(work: Callable[[], T]) -> T:
+    """Do what blocks on a thread, to its end also where whoever waits is cancelled: it writes what is dropped afterwards."""
+    found: list[T] = []
+
+    async def call() -> None:
+        found.append(await anyio.to_thread.run_sync(work))
+
+    await run_shielded(call)
+    return found[0]
+
+
 def _require_source(data: object, *, is_async: bool) -> Any:
     """The pieces of what is saved."""
     if isinstance(data, str):
-        return [data.encode()]
+        return [cast("str", to_json(str.__str__(data), path="the text of an artifact")).encode()]
     if isinstance(data, bytes | bytearray | memoryview):
         return [data]
     if isinstance(data, AsyncIterable) and not is_async:
@@ -425,7 +441,9 @@ def _take_next(parts: Iterator[Buffer]) -> Buffer:
 def _require_piece(piece: object) -> bytes | bytearray | memoryview:
     if not isinstance(piece, bytes | bytearray | memoryview):
         raise ConfigurationError(NO_SOURCE.format(f"several times {kind_of(piece)}"))
-    return piece.cast("B") if isinstance(piece, memoryview) else piece
+    if isinstance(piece, memoryview):
+        return piece.cast("B") if piece.c_contiguous and piece.nbytes else bytes(piece)
+    return piece
 
 
 def _join(version: ArtifactVersion, parts: list[bytes]) -> Artifact:

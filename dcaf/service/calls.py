@@ -286,9 +286,10 @@ class Calls:
         return self._erase(self._owner(user))
 
     def _erase(self, owner: Owner) -> Plan[Erased]:
-        count = yield from clear_memory(MemoryScope.of_user(owner))
         erased = yield from erase(self.app, owner, self.engine.partitions, self.files)
-        count += yield from clear_memory(MemoryScope.of_user(owner))  # what a turn has written meanwhile
+        count = yield from clear_memory(
+            MemoryScope.of_user(owner)
+        )  # behind the sessions, so also what a turn has written meanwhile
         return erased._replace(facts=erased.facts + count)
 
     def memory(self, user: str) -> UserMemory:

@@ -9,6 +9,7 @@ from typing import Final, NoReturn, cast
 
 from dcaf.core.base64url import Payload
 from dcaf.core.errors import (
+    ConfigurationError,
     DocumentConflictError,
     EngineError,
     SessionClosedError,
@@ -319,7 +320,7 @@ class KeptCompanion(Companion):
         with suppress(EngineError):  # the turn is committed; whoever clears or purges next drops what is left
             await run_async(drop_hidden(change.memory), self._engine)
             if move is not None:
-                await run_async(drop(move.before), self._engine)
+                await self._drop(move.before)
 
     def plan_end(self) -> Part:
         """That the session is gone."""
@@ -334,7 +335,14 @@ class KeptCompanion(Companion):
 
     async def end(self) -> None:
         """Drop the rows of the session: no token of it is accepted any more."""
-        await run_async(drop(self._place if self._move is None else self._move.before), self._engine)
+        await self._drop(self._place if self._move is None else self._move.before)
+
+    async def _drop(self, place: Place) -> None:
+        """Drop the rows of a session that is gone already: what refuses that is to have no turn fail that was committed."""
+        try:
+            await run_async(drop(place), self._engine)
+        except ConfigurationError:
+            logger.warning("dcaf: a session that is gone has artifacts: a purge by a service with artifacts= drops them")
 
     async def rotate(self, request: OpenRequest) -> None:
         """Go on as another session, which takes along what this one has."""

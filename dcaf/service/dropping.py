@@ -30,7 +30,7 @@ from dcaf.engines import (
 )
 from dcaf.engines.transactions import LARGEST
 from dcaf.service.artifact_deletion import count_saved
-from dcaf.service.artifact_remains import drop_with_session, rows_of_session
+from dcaf.service.artifact_remains import drop_with_session, require_files, rows_of_session
 from dcaf.service.kept import is_alive, is_there
 from dcaf.service.places import Place
 from dcaf.service.plans import Plan
@@ -71,11 +71,15 @@ def drop(place: Place) -> Plan[bool]:
     """Delete a session with all of its rows; False where there is none.
 
     It is gone with the first step. Its rows follow, in steps that everybody may go on with who comes upon what is left of it.
+
+    Raises:
+        ConfigurationError: It has artifacts, and the service does not know where. Nothing was dropped.
     """
-    outcome = yield Transaction([place.row])
+    outcome = yield Transaction([place.row], ranges=[rows_of_session(place, b"", 1)])
     row = outcome.rows[0]
     if row is None:
         return False
+    require_files(place.files, outcome)
     was_there = is_there(row, outcome.now_ms)
     yield from drop_rows(place, row, before_ms=EVER)
     return was_there
@@ -108,6 +112,8 @@ def drop_rows(place: Place, row: Row, *, before_ms: int) -> Plan[Dropped | None]
             when the row was read may be alive by now.
     """
     birth = row["birth"]
+    if NEVER < before_ms < EVER and place.files is None:
+        require_files(None, (yield Transaction([], ranges=[rows_of_session(place, cast("bytes", birth), 1)])))
     while not (outcome := (yield _mark_dropped(place, row, before_ms))).applied:
         now = outcome.rows[0]
         if now is None or now["birth"] != birth or not may_drop(now, outcome.now_ms, before_ms):

@@ -45,9 +45,9 @@ class PlainEngine:
         self.below: Engine = engine
         self.url: str = engine.url
         self.partitions: int = engine.partitions
-        self.sync: SyncEngine = _PlainRows(self)
         self._app = app
-        self._unknown = set(range(engine.partitions))
+        self._first = _FirstLook(app, engine.partitions)
+        self.sync: SyncEngine = _PlainRows(engine, self._first)
         if can_search(engine):
             self.search: Callable[[Search], Awaitable[Page]] = engine.search
         engine.declare([NAMES])
@@ -62,9 +62,10 @@ class PlainEngine:
         Raises:
             ConfigurationError: The application is kept encrypted; nothing was written.
         """
-        if not self.is_unknown(transaction):
+        first = self._first
+        if not first.is_unknown(transaction):
             return await self.below.transact(transaction)
-        return self.check_first(transaction, await self.below.transact(self.look_first(transaction)))
+        return first.check_first(transaction, await self.below.transact(first.look_first(transaction)))
 
     async def scan(
         self, table: Table, *, equal: bytes | None = None, after: bytes = b"", limit: int = 100
@@ -90,8 +91,35 @@ class PlainEngine:
         Raises:
             ConfigurationError: It is kept encrypted.
         """
-        if partition in self._unknown:
+        if self._first.is_due(partition):
             await self.transact(Transaction([name_row(self._app, partition)]))
+
+
+def guard(engine: Engine, app: str) -> Engine:
+    """An engine through which an application is kept as it is, or encrypted, and never both."""
+    return engine if isinstance(engine, EncryptedEngine) else PlainEngine(engine, app)
+
+
+def below_of(engine: Engine) -> Engine:
+    """The engine that has the rows."""
+    return engine.below if isinstance(engine, PlainEngine | EncryptedEngine) else engine
+
+
+class _FirstLook:
+    """Looks how an application is kept, once in each partition.
+
+    Args:
+        app: The application.
+        partitions: Of the engine.
+    """
+
+    def __init__(self, app: str, partitions: int) -> None:
+        self._app = app
+        self._unknown = set(range(partitions))
+
+    def is_due(self, partition: int) -> bool:
+        """Whether nobody has looked yet in a partition."""
+        return partition in self._unknown
 
     def is_unknown(self, transaction: object) -> bool:
         """Whether nobody has looked yet how the application is kept where a transaction lies."""
@@ -122,29 +150,19 @@ class PlainEngine:
         return outcome._replace(rows=tuple(rows))
 
 
-def guard(engine: Engine, app: str) -> Engine:
-    """An engine through which an application is kept as it is, or encrypted, and never both."""
-    return engine if isinstance(engine, EncryptedEngine) else PlainEngine(engine, app)
-
-
-def below_of(engine: Engine) -> Engine:
-    """The engine that has the rows."""
-    return engine.below if isinstance(engine, PlainEngine | EncryptedEngine) else engine
-
-
 class _PlainRows:
     """The methods without ``await``."""
 
-    def __init__(self, engine: PlainEngine) -> None:
-        self._engine = engine
-        self._below = engine.below.sync
-        if can_search(engine.below):
-            self.search: Callable[[Search], Page] = engine.below.sync.search
+    def __init__(self, engine: Engine, first: _FirstLook) -> None:
+        self._first = first
+        self._below = engine.sync
+        if can_search(engine):
+            self.search: Callable[[Search], Page] = engine.sync.search
 
     def transact(self, transaction: Transaction) -> Outcome:
-        if not self._engine.is_unknown(transaction):
+        if not self._first.is_unknown(transaction):
             return self._below.transact(transaction)
-        return self._engine.check_first(transaction, self._below.transact(self._engine.look_first(transaction)))
+        return self._first.check_first(transaction, self._below.transact(self._first.look_first(transaction)))
 
     def scan(
         self, table: Table, *, equal: bytes | None = None, after: bytes = b"", limit: int = 100

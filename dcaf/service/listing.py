@@ -49,7 +49,7 @@ class ListPage(Generic[T]):
     """
 
     items: list[T] = field(repr=False)
-    cursor: str | None
+    cursor: str | None = field(repr=False)  # it may have the key of a document, or the name of an artifact
 
 
 @dataclass(frozen=True, slots=True)

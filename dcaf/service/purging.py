@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from dcaf.engines import Delete, Range, Record, Row, Transaction
 from dcaf.service.artifact_contents import Files
-from dcaf.service.artifact_remains import erase_artifacts, sweep
+from dcaf.service.artifact_remains import erase_artifacts, require_files, rows_of_owner, sweep
 from dcaf.service.dropping import EVER, Dropped, drop_rows, may_drop
 from dcaf.service.kept import Kept
 from dcaf.service.places import Place
@@ -57,12 +57,17 @@ class Purged(NamedTuple):
 
 
 def erase(app: str, owner: Owner, partitions: int, files: Files | None = None) -> Plan[Erased]:
-    """Drop all sessions of a user, the keys that they shared, and all artifacts."""
+    """Drop all sessions of a user, the keys that they shared, and all artifacts.
+
+    Raises:
+        ConfigurationError: There are artifacts, and the service does not know where their bytes are. Nothing was dropped.
+    """
     sessions, shared, dropped = 0, 0, Dropped()
     while True:
         rows = Range.of_prefix(SESSIONS, owner.key, AT_ONCE, partition=owner.partition)
-        outcome = yield Transaction([], ranges=[rows, owner.shared_rows(AT_ONCE)])
-        found, ours = outcome.pages
+        outcome = yield Transaction([], ranges=[rows, owner.shared_rows(AT_ONCE), rows_of_owner(owner, 1)])
+        require_files(files, outcome)
+        found, ours, _ = outcome.pages
         for _, row in found:
             place = Place(app, owner, Kept.of(row).id, partitions, files)
             dropped = dropped.plus((yield from drop_rows(place, row, before_ms=EVER)) or Dropped())

@@ -343,7 +343,8 @@ class SessionService:
             id: Its id.
 
         Raises:
-            ConfigurationError: User or id is empty, or no text that UTF-8 can say.
+            ConfigurationError: User or id is empty, or no text that UTF-8 can say, or it has artifacts and the service does not
+                know where. Then it stays.
             EngineError: The engine failed, or the store of artifacts. The session may be gone, and some of what it had still there;
                 call again, or let a purge go on with it.
         """

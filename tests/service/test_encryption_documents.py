@@ -16,10 +16,16 @@ from dcaf.service import EncryptedEngine, SessionService, encryption_order
 from dcaf.service.document_rows import DocumentScope
 from dcaf.service.encryption import find_stored
 from dcaf.service.tables import DOCUMENTS
-from tests.service import kept_places, test_documents, test_documents_behind
+from tests.service import kept_places, test_documents_behind, test_kept_documents
 from tests.service.encrypted_places import AFTER, BEFORE, MEANWHILE
 from tests.service.kept_places import Calls, KeptPlace, Watched, find_kept_place
-from tests.service.test_documents import (
+from tests.service.test_documents_behind import (
+    test_a_document_that_another_turn_has_written_refuses_the_turn_also_where_turns_are_merged,
+    test_a_rotated_session_takes_its_documents_along,
+    test_a_turn_is_laid_over_shared_keys_and_facts_that_others_write_where_those_of_all_lie_elsewhere,
+    test_a_turn_that_writes_documents_alone_is_committed_and_one_that_raises_is_not,
+)
+from tests.service.test_kept_documents import (
     PROGRAMS,
     WHOLE,
     count_up,
@@ -41,12 +47,6 @@ from tests.service.test_documents import (
     test_what_a_tool_writes_is_dropped_where_it_fails,
     test_what_is_written_between_a_freeze_and_its_commit_comes_with_the_next,
     test_wrong_arguments_are_refused_at_the_call,
-)
-from tests.service.test_documents_behind import (
-    test_a_document_that_another_turn_has_written_refuses_the_turn_also_where_turns_are_merged,
-    test_a_rotated_session_takes_its_documents_along,
-    test_a_turn_is_laid_over_shared_keys_and_facts_that_others_write_where_those_of_all_lie_elsewhere,
-    test_a_turn_that_writes_documents_alone_is_committed_and_one_that_raises_is_not,
 )
 
 __all__ = [
@@ -86,7 +86,7 @@ def open_encrypted(engine: Engine | str, **arguments: Any) -> SessionService:
 @pytest.fixture(autouse=True)
 def encrypted(monkeypatch: pytest.MonkeyPatch) -> None:
     """All services of these tests encrypt."""
-    for module in (kept_places, test_documents, test_documents_behind):
+    for module in (kept_places, test_kept_documents, test_documents_behind):
         monkeypatch.setattr(module, "SessionService", open_encrypted)
 
 
@@ -128,7 +128,7 @@ def test_control_keys_that_are_not_sorted_are_seen(monkeypatch: pytest.MonkeyPat
 
 def test_of_two_writers_none_loses_what_it_has_counted(tmp_path: Path) -> None:
     place = find_kept_place("sqlite", tmp_path)
-    assert count_up(place, expects=True) == 2 * test_documents.ROUNDS
+    assert count_up(place, expects=True) == 2 * test_kept_documents.ROUNDS
     place.close()
 
 
@@ -245,7 +245,7 @@ def test_many_spaces_are_exported_each_as_one_block() -> None:
 
 
 def test_names_end_and_are_purged_with_their_documents() -> None:
-    clock = test_documents.Clock()
+    clock = test_kept_documents.Clock()
     sessions = open_encrypted(MemoryEngine(clock=clock), app="clinic")
     sessions.sync.documents.put("space", "a", 1, ttl=timedelta(seconds=10))
     sessions.sync.documents.put("space", "b", 1)
