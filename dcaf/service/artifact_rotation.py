@@ -9,6 +9,7 @@ that are under an older key count as refused.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +25,9 @@ from dcaf.service.tables import find_app
 
 if TYPE_CHECKING:
     from dcaf.service.encryption_rows import Rows
+
+PART: Final = re.compile(r"/[0-9a-f]{8}$")
+"""The end of the path of an object that was written. A folder may have files besides, which a process was writing that has died."""
 
 NO_STORE: Final = (
     "There are artifacts, and this service does not know where their bytes are, which have to be encrypted anew, too: give it what "
@@ -117,7 +121,7 @@ class _Renewal:
         """How many objects of a save that goes on are under an older key."""
         found = NOTHING
         for paths in self._objects.list_paths(path):
-            for place in paths:
+            for place in (place for place in paths if PART.search(place)):
                 start = self._objects.read_start(place, START_BYTES)
                 found = found.plus(NOTHING if start is None or self._contents.is_current(start) else REFUSED)
         return found

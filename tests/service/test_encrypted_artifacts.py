@@ -341,6 +341,7 @@ def test_objects_that_cannot_be_opened_and_those_of_a_save_that_goes_on_count_as
 
     def pieces() -> Any:
         yield bytes(130)
+        (tmp_path / store._objects._folder / f"{list_objects(store)[0]}#1").write_bytes(b"?")  # of a process that has died
         told.append(service.sync.reencrypt())
         yield bytes(130)
 

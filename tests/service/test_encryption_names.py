@@ -65,8 +65,8 @@ def keys_of(draw: Any, layout: Layout, owners: list[bytes]) -> bytes:
         return b"".join((owner, draw(st.sampled_from(scopes)), draw(st.sampled_from(ends))))
     if table == "dcaf_kept_artifacts":
         born = b"s" + session + number
-        scopes, ends = (b"u", born + b"s", born + b"u"), (b"c", b"h" + name, b"v" + number * 2)
-        return b"".join((owner, draw(st.sampled_from(scopes)), draw(st.sampled_from(ends))))
+        end: bytes = draw(st.sampled_from((b"c", b"h" + name, b"v" + number * 2)))
+        return b"".join((owner, draw(st.sampled_from((b"u", born + b"s", born + b"u"))), end))
     if table == "dcaf_kept_documents":
         return owner + b"s" + session + b"=" + text[:200].encode()
     places = [b"s" + session, b"u", b""][: 3 if table == "dcaf_kept_state" else 1]
