@@ -85,7 +85,7 @@ PROBLEM: Final[dict[str, Any]] = {
 }
 REFUSED: Final[dict[int, str]] = {
     400: "The body, or the session in it, is refused.",
-    409: "The session has ended, or has moved on.",
+    409: "The session has ended, or has moved on, or would have more than it may have.",
     413: "The body or the session is too large.",
     415: "The body is compressed.",
     503: "The session cannot be checked right now.",

@@ -34,6 +34,7 @@
     │   ├── SessionConflict               409  sealed by us; a turn is in progress, or an answer was lost
     │   ├── SessionSuperseded             409  sealed by us, and not the newest
     │   ├── IdempotencyKeyReused          422  one Idempotency-Key, another request
+    │   ├── QuotaExceededError            409  a session that a service keeps, or its user, has as much as it may have
     │   ├── SessionTooLarge               413  a token over its limit
     │   ├── BodyTooLarge                  413  a body over its limit
     │   ├── MalformedJSON                 400  a body that a strict JSON parser refuses
@@ -393,6 +394,35 @@ class IdempotencyKeyReused(SessionError):
     http_status = 422
     detail = "The Idempotency-Key was used for another request. Send a new one."
     offers_restart = False
+
+
+class QuotaExceededError(SessionError):
+    """A session that a service keeps, or its user, has as much as a quota of the service allows. Nothing was written.
+
+    Args:
+        problem: What ``str`` gives; empty for ``detail``.
+        quota, limit, size: As below.
+
+    Attributes:
+        quota: Which one: ``"messages"`` or ``"sessions"``.
+        limit: How many there may be.
+        size: How many messages there would have been; or how many sessions there are at least.
+    """
+
+    code = "quota-exceeded"
+    http_status = 409
+    detail = "The session, or its user, has as much as this service keeps. Nothing was written."
+    offers_restart = False
+
+    def __init__(self, problem: str = "", *, quota: str = "", limit: int = 0, size: int = 0) -> None:
+        super().__init__(reason=quota)
+        self.quota: str = quota
+        self.limit: int = limit
+        self.size: int = size
+        self._problem = problem or self.detail
+
+    def __str__(self) -> str:
+        return self._problem
 
 
 class SessionTooLarge(SessionError):

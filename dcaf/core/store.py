@@ -32,6 +32,7 @@ from dcaf.core.claims import MAX_INTEGER, PLACE, Binding, Claims
 from dcaf.core.errors import (
     ConfigurationError,
     IdempotencyKeyReused,
+    QuotaExceededError,
     SessionClosedError,
     SessionConflict,
     SessionEnded,
@@ -56,7 +57,15 @@ PLAIN: Final = "a plain function: no event loop runs yet"
 COUNTS: Final = ("revision", "sequence", "version")
 """The attributes of a lease that are always numbers."""
 
-REFUSALS: Final = (SessionConflict, SessionEnded, SessionSuperseded, IdempotencyKeyReused, SessionUnavailable, SessionClosedError)
+REFUSALS: Final = (
+    SessionConflict,
+    SessionEnded,
+    SessionSuperseded,
+    IdempotencyKeyReused,
+    QuotaExceededError,
+    SessionUnavailable,
+    SessionClosedError,
+)
 """The errors that a store may raise. It cannot know the reasons for any other refusal."""
 
 logger: Final[logging.Logger] = logging.getLogger("dcaf")
@@ -198,6 +207,7 @@ class Lease(Protocol):
 
         Raises:
             SessionConflict, SessionSuperseded, SessionEnded: Another turn came first, or the session was revoked.
+            QuotaExceededError: It would have more than it may have.
             SessionUnavailable: It could not be written.
         """
 
@@ -255,6 +265,7 @@ class SessionStore(Protocol):
             SessionConflict: Another turn of it is in progress, or an answer to it was lost.
             SessionSuperseded: It is not the newest.
             IdempotencyKeyReused: The key of the request was used for another one.
+            QuotaExceededError: It would be kept, and may not be.
             SessionUnavailable: Nobody can tell. Whatever else is raised counts as this.
         """
 

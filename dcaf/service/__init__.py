@@ -21,6 +21,7 @@ from dcaf.service.memory import Memory, SyncMemory
 from dcaf.service.memory_search import FoundFact
 from dcaf.service.messages import Message
 from dcaf.service.purging import Erased, Purged
+from dcaf.service.quotas import Quotas
 from dcaf.service.remembered import Remembered
 from dcaf.service.requests import CreateSessionRequest, DeleteSessionRequest, GetSessionRequest, ListSessionsRequest
 from dcaf.service.search import FoundMessage
@@ -65,6 +66,7 @@ __all__ = [
     "MessageEvent",
     "Messages",
     "Purged",
+    "Quotas",
     "Reencrypted",
     "Remembered",
     "ServiceTurn",

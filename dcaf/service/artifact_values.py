@@ -125,8 +125,10 @@ def find_mime(mime: object, name: str) -> str:
     """
     if mime is None:
         return _KNOWN.guess_type("file." + name.rpartition(".")[2])[0] or BYTES
-    if not isinstance(mime, str) or len(mime) > MOST_MIME_CHARACTERS or MIME.fullmatch(mime) is None:
-        raise SessionValueError('mime= takes a media type of at most 255 characters: "image/png", "text/plain; charset=utf-8".')
+    if isinstance(mime, str) and len(mime) > MOST_MIME_CHARACTERS:
+        raise SessionValueError(f"mime= takes a media type of at most {MOST_MIME_CHARACTERS} characters, not {len(mime):,}.")
+    if not isinstance(mime, str) or MIME.fullmatch(mime) is None:
+        raise SessionValueError('mime= takes a media type: "image/png", "text/plain; charset=utf-8".')
     return mime
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from dcaf.core.errors import CommitUnknownError, ConfigurationError, EngineError, UnknownSessionError
+from dcaf.core.errors import CommitUnknownError, ConfigurationError, EngineError, QuotaExceededError, UnknownSessionError
 from dcaf.engines import AllOf, Is, Now, Put, Transaction
 from dcaf.service.changes import Change, KeyChange
 from dcaf.service.commits import HALF, log_change, write_messages, write_open_calls, write_state
@@ -14,6 +14,7 @@ from dcaf.service.kept import Kept, is_alive, is_at, is_there
 from dcaf.service.links import follow
 from dcaf.service.places import UNKNOWN, Place, require_there
 from dcaf.service.plans import Plan
+from dcaf.service.quotas import check_messages
 from dcaf.service.recent import Recent
 from dcaf.service.tables import Columns
 
@@ -29,6 +30,7 @@ def append(place: Place, messages: Sequence[tuple[bytes, int | None]], recent: R
     Raises:
         UnknownSessionError, SessionClosedError: There is no such session, or it was closed.
         ConfigurationError: A result of a tool answers no open call.
+        QuotaExceededError: It would have more messages than it may have.
     """
     row = place.row
     planned = _plan_known(place, recent.find(row.key), messages)
@@ -48,15 +50,17 @@ class _Planned(NamedTuple):
 
 
 def _plan_known(place: Place, known: Kept | None, messages: Sequence[tuple[bytes, int | None]]) -> _Planned | None:
-    """A plan by what was known last; None where nothing was, or a message answers a call that was not known."""
+    """A plan by what was known last; None where nothing was, or that would have refused the messages: it may be old."""
     try:
         return None if known is None else _plan_append(place, known, messages)
-    except ConfigurationError:
+    except (ConfigurationError, QuotaExceededError):
         return None
 
 
 def _plan_append(place: Place, kept: Kept, messages: Sequence[tuple[bytes, int | None]]) -> _Planned:
     row, total = place.row, kept.messages + len(messages)
+    if messages:
+        check_messages(place.quotas, total)
     calls = follow([data for data, _ in messages], kept.open_calls)
     writes = [
         Put(row, {"messages": total, "updated": Now(), **write_open_calls(kept.open_calls, calls)}),

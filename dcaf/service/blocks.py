@@ -24,6 +24,7 @@ from dcaf.service.memory import check_key
 from dcaf.service.messages import Message, pack
 from dcaf.service.places import APP, USER, Place, require_name
 from dcaf.service.plans import Plan
+from dcaf.service.quotas import check_messages, check_sessions, count_rows, find_lists
 from dcaf.service.remembered import MemoryScope, generation_of, join
 from dcaf.service.tables import CHANGES, MESSAGES, OF_SESSIONS, STATE, Columns
 
@@ -209,8 +210,10 @@ class SessionBlock(Block):
 
         Raises:
             SessionExistsError: There is one of its id, which stays.
+            QuotaExceededError: Its user may not have one more, or it may not have so many messages.
         """
-        outcome = yield Transaction([self._target.row])
+        quotas = self._target.quotas
+        outcome = yield Transaction([self._target.row], ranges=find_lists(quotas, self._target.owner))
         ends = self._columns["ends"]
         if ends is not None and ends <= outcome.now_ms:
             self._is_over = True
@@ -219,6 +222,9 @@ class SessionBlock(Block):
             if not self._replaces:
                 raise SessionExistsError(EXISTS.format(self._number))
             self._place = self._beside()
+        else:
+            check_sessions(quotas, count_rows(outcome.pages), f"Line {self._number}: ")
+        check_messages(quotas, self._columns["messages"], f"Line {self._number}: ")
         yield from self._reserve(self._place)
 
     def end(self) -> Plan[None]:

@@ -48,6 +48,7 @@ from dcaf.service.messages import Message, pack
 from dcaf.service.places import APP, ARCHIVED, UNKNOWN, USER, Place, require_name
 from dcaf.service.plans import Plan, Stream
 from dcaf.service.purging import Erased, Purged, erase, purge, purge_user
+from dcaf.service.quotas import UNLIMITED, Quotas, check_sessions
 from dcaf.service.reading import ALL_KEYS, Read, read_session, read_shared
 from dcaf.service.recent import Recent
 from dcaf.service.remembered import LONGEST_TTL, SHORTEST_TTL, MemoryScope
@@ -85,6 +86,7 @@ class Calls:
     Args:
         engine, app, ttl, on_busy, last, randomness: As of ``SessionService``.
         artifacts: Where the bytes of artifacts are; None where there are none.
+        quotas: How much a session and a user may have; None for no limits.
 
     Raises:
         ConfigurationError: A setting is wrong.
@@ -95,6 +97,7 @@ class Calls:
         merges: Whether a turn is laid over one that was committed first.
         last: How many of its newest messages a turn behind a middleware reads.
         files: The bytes of the application's artifacts; None where there are none.
+        quotas: How much a session and a user may have.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class Calls:
         last: int,
         randomness: Callable[[int], bytes],
         artifacts: ArtifactStore | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
         self.app: str = require_name("app=", app)
         if ttl is not None and not SHORTEST_TTL <= require("ttl=", ttl, timedelta, "a timedelta, or None") <= LONGEST_TTL:
@@ -117,6 +121,8 @@ class Calls:
         self._randomness = require_function("randomness=", randomness)
         self._recent = Recent[Kept]()
         self._artifacts = artifacts
+        limits = require("quotas=", UNLIMITED if quotas is None else quotas, Quotas, "Quotas(sessions=100), or None")
+        self.quotas: Quotas = limits
         self.use(engine)
 
     def use(self, engine: Engine) -> None:
@@ -315,8 +321,14 @@ class Calls:
         return Owner(self.app, require_name("user=", user), partitions=self.engine.partitions)
 
     def _begin(self, place: Place, about: About = NOTHING) -> Plan[KeptSession]:
-        """A new session, with what it shares with others."""
-        return self._start(place, about, (yield from read_shared(place)))
+        """A new session, with what it shares with others.
+
+        Raises:
+            QuotaExceededError: Its user may not have one more.
+        """
+        read = yield from read_shared(place)
+        check_sessions(place.quotas, read.owned)
+        return self._start(place, about, read)
 
     def _create(self, place: Place, given: Session, about: About) -> Plan[KeptSession]:
         session = yield from self._begin(place, about)
@@ -392,14 +404,14 @@ class Calls:
     def place_of(self, user: str | None, session_id: str) -> Place:
         """Where a session lies."""
         owner = Owner(self.app, user, session_id, partitions=self.engine.partitions)
-        return Place(self.app, owner, session_id, self.engine.partitions, self.files)
+        return Place(self.app, owner, session_id, self.engine.partitions, self.files, self.quotas)
 
     def make_kept(self, place: Place, now_ms: int, about: About = NOTHING) -> Kept:
         """What is known of a session that is not kept yet."""
         return Kept.new(place.id, place.owner.user, self._random(BIRTH_BYTES), about, now_ms)
 
     def _make(self, place: Place, kept: Kept, read: Read) -> KeptSession:
-        opened = Opened(kept, self.app, self.engine, read.now_ms, unpack_page(read.messages), self.files)
+        opened = Opened(kept, self.app, self.engine, read.now_ms, unpack_page(read.messages), self.files, self.quotas)
         return make_session(TurnJournal.of(opened, place.owner), read.payload)
 
     def export(self, user: str | None, session_id: str | None) -> Stream[None]:

@@ -21,6 +21,7 @@ from dcaf.service.kept import Kept, has_value, is_at
 from dcaf.service.links import follow
 from dcaf.service.places import Place, require_there
 from dcaf.service.plans import Plan
+from dcaf.service.quotas import check_messages
 from dcaf.service.remembered import MemoryChange, join
 from dcaf.service.tables import CHANGES, MESSAGES, MINUTE_MS, Columns
 
@@ -85,6 +86,7 @@ def commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Plan[Commit
         SessionClosedError: It was closed, or archived.
         SessionExistsError: It is new, and there is one of its id.
         DocumentConflictError: A document is of another revision than the turn expects.
+        QuotaExceededError: It would have more messages than it may have.
     """
     whole, apart = (change if place.is_with_app else change.only(app=False)), Change({})
     failed: CommitUnknownError | None = None
@@ -139,9 +141,12 @@ def plan_commit(place: Place, kept: Kept, change: Change, now_ms: int) -> Planne
 
     Raises:
         StaleSessionError: Another one has answered a call that the turn answers, too.
+        QuotaExceededError: It would have more messages than it may have.
     """
     row, is_new, open_calls = place.row, kept.revision == 0, find_open_calls(kept, change)
     is_logged, minute, total = change.is_logged or is_new, _find_minute(kept, now_ms), kept.messages + len(change.messages)
+    if change.messages:
+        check_messages(place.quotas, total)
     columns: Columns = {
         **({**describe(kept, kept.id, kept.birth), "dropped": None} if is_new else {}),
         "revision": kept.revision + 1,

@@ -35,6 +35,7 @@ from dcaf.service.memory_plans import drop_hidden
 from dcaf.service.moving import Move
 from dcaf.service.places import APP, USER, Place
 from dcaf.service.plans import run_async
+from dcaf.service.quotas import count_rows, find_lists
 from dcaf.service.reading import gather, list_ranges, list_ranges_elsewhere, read_session, values_in
 
 SERVER: Final = "server"
@@ -61,7 +62,9 @@ class KeptCompanion(Companion):
         self._most_carried = most_carried
         self._place: Place = calls.place_of(request.binding.subject, request.session_id)
         self.reads: Sequence[Record] = [self._place.row]
-        self.ranges: Sequence[Range] = list_ranges(self._place, calls.last)
+        self._lists = find_lists(calls.quotas, self._place.owner) if may_be_new(request) else []
+        self.ranges: Sequence[Range] = [*self._lists, *list_ranges(self._place, calls.last)]
+        self._owned = 0
         self.elsewhere: Sequence[Range] = list_ranges_elsewhere(self._place)
         self._opening = Outcome(applied=True, rows=(None,), now_ms=0)
         self._base: dict[str, bytes] = {}
@@ -89,7 +92,9 @@ class KeptCompanion(Companion):
 
     def see(self, rows: Mapping[Record, Row | None], pages: Sequence[Page], now_ms: int) -> None:
         """As of a companion."""
-        self._opening = Outcome(applied=True, rows=(rows[self._place.row],), now_ms=now_ms, pages=tuple(pages))
+        count = len(self._lists)
+        self._owned = count_rows(pages[:count])
+        self._opening = Outcome(applied=True, rows=(rows[self._place.row],), now_ms=now_ms, pages=tuple(pages[count:]))
 
     async def finish(self) -> None:
         """Take what was read for the session.
@@ -114,7 +119,8 @@ class KeptCompanion(Companion):
         self.place: str | None = SERVER if not self._stays_carried and self._stays(payload) else None
         known = kept or self._calls.make_kept(self._place, found.now_ms)
         opened = Opened(known, self._place.app, self._engine, found.now_ms, [] if kept is None else unpack_page(found.messages))
-        opened.files = self._calls.files
+        opened.files, opened.quotas = self._calls.files, self._calls.quotas
+        opened.owned = self._owned if kept is None else 0
         self.journal: Journal | None = TurnJournal.of(opened, self._place.owner)
 
     def _stays(self, payload: Payload) -> bool:
@@ -127,8 +133,13 @@ class KeptCompanion(Companion):
         return is_large
 
     async def prepare(self) -> None:
-        """Have what a rotated session takes along lie where it is going to be."""
+        """Have what a rotated session takes along lie where it is going to be.
+
+        Raises:
+            QuotaExceededError: The session may not have so many messages, or its user not one session more.
+        """
         self._pending = None
+        self._turn.opened.require_room(len(self._turn.frozen.messages))
         if self._move is not None:
             await run_async(self._move.copy(), self._engine)
 
@@ -136,6 +147,7 @@ class KeptCompanion(Companion):
         """What a commit compares and writes.
 
         Raises:
+            QuotaExceededError: The session would have more messages than it may have, which others have added meanwhile.
             SessionConflict: Another one has answered a call that the turn answers, too.
         """
         if self._pending is None:
@@ -334,6 +346,11 @@ class KeptCompanion(Companion):
         move = Move(before, kept, place, birth, arrived=arrived, is_carried=is_carried)
         self._base = await run_async(move.begin(self._turn), self._engine)
         self._place, opened.kept, self._move = place, move.after, move
+
+
+def may_be_new(request: OpenRequest) -> bool:
+    """Whether a session may not be kept yet: no token of it says that it is."""
+    return request.claims is None or request.claims.at is None
 
 
 def _list_after(change: Change) -> dict[str, bytes | None]:

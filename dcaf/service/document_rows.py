@@ -329,8 +329,8 @@ def check_prefix(prefix: object) -> str:
         ConfigurationError: It is no text of at most 200 bytes in UTF-8.
     """
     found = require_text("prefix=", prefix, "what the keys of documents begin with")
-    if len(found.encode()) > MOST_KEY_BYTES:
-        raise ConfigurationError(f"prefix= has at most {MOST_KEY_BYTES} bytes in UTF-8, as the key of a document has.")
+    if (size := len(found.encode())) > MOST_KEY_BYTES:
+        raise ConfigurationError(f"prefix= has at most {MOST_KEY_BYTES} bytes in UTF-8, as keys of documents have, not {size:,}.")
     return found
 
 

@@ -32,6 +32,7 @@ from dcaf.service.drafts import MemoryDraft
 from dcaf.service.kept import Kept
 from dcaf.service.links import require_link
 from dcaf.service.messages import Message, pack
+from dcaf.service.quotas import UNLIMITED, Quotas, check_messages, check_sessions
 from dcaf.service.remembered import MemoryChange, MemoryScope
 from dcaf.service.tables import Owner
 
@@ -50,6 +51,8 @@ class Opened:
         now_ms: The engine's clock when it was read.
         messages: Its newest messages, as many as were read, oldest first.
         files: Where the bytes of its artifacts are; None where the service has none.
+        quotas: How much the session, and its user, may have.
+        owned: How many sessions its user had, where it is not kept yet and there is a quota of them; else 0.
     """
 
     kept: Kept
@@ -58,6 +61,19 @@ class Opened:
     now_ms: int
     messages: list[Message] = field(default_factory=list, repr=False)
     files: Files | None = field(default=None, repr=False)
+    quotas: Quotas = UNLIMITED
+    owned: int = 0
+
+    def require_room(self, added: int) -> None:
+        """Refuse to add so many messages, and to keep a session that is not kept yet, where a quota does not allow it.
+
+        Raises:
+            QuotaExceededError: It does not.
+        """
+        if added:
+            check_messages(self.quotas, self.kept.messages + added)
+        if not self.kept.revision:
+            check_sessions(self.quotas, self.owned)
 
 
 class Additions(NamedTuple):
@@ -197,7 +213,11 @@ class TurnJournal:
         return [message.to_dict() for message in self.list_messages()]
 
     def add_message(self, message: Mapping[str, Any]) -> None:
-        """As of a history."""
+        """As of a history: an agent, which does this before it asks a model, learns at once that it cannot be kept.
+
+        Raises as ``add``, and as ``Opened.require_room``.
+        """
+        self.opened.require_room(len(self.list_added()) + 1)
         self.add(Message.of(message, limit_bytes=MOST_BYTES))
 
     @property

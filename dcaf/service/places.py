@@ -10,6 +10,7 @@ from dcaf.core.errors import ConfigurationError, SessionArchivedError, SessionCl
 from dcaf.engines import Outcome, Record, Row
 from dcaf.service.artifact_contents import Files
 from dcaf.service.kept import is_there
+from dcaf.service.quotas import UNLIMITED, Quotas
 from dcaf.service.tables import Owner, app_row, find_app
 
 USER: Final = "user:"
@@ -33,6 +34,7 @@ class Place:
         id: Its id.
         partitions: Of the engine.
         files: Where the bytes of its artifacts are; None where the service has none.
+        quotas: How much it, and its user, may have.
     """
 
     app: str
@@ -40,6 +42,7 @@ class Place:
     id: str
     partitions: int
     files: Files | None = field(default=None, repr=False, compare=False)
+    quotas: Quotas = field(default=UNLIMITED, repr=False, compare=False)
 
     @property
     def row(self) -> Record:
@@ -84,5 +87,5 @@ def require_name(argument: str, name: str) -> str:
     """
     found = require_text(argument, name, "and not an empty one")
     if not 0 < len(found) <= MOST_NAME_CHARACTERS:
-        raise ConfigurationError(f"{argument} is a text of 1 to {MOST_NAME_CHARACTERS} characters.")
+        raise ConfigurationError(f"{argument} is a text of 1 to {MOST_NAME_CHARACTERS} characters, not of {len(found):,}.")
     return found

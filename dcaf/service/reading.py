@@ -16,6 +16,7 @@ from dcaf.engines import Outcome, Page, Range, Row, Transaction
 from dcaf.service.kept import Kept, is_there, join_state
 from dcaf.service.places import Place
 from dcaf.service.plans import Asked, Plan
+from dcaf.service.quotas import count_rows, find_lists
 from dcaf.service.tables import MESSAGES, STATE, app_rows
 
 MOST_KEYS: Final = 1_000
@@ -33,12 +34,14 @@ class Read:
         payload: Its state.
         messages: Number and row of its newest messages, oldest first.
         now_ms: The engine's clock.
+        owned: Of a new one with a user for whom there is a quota: how many sessions that user has, as far as the quota matters.
     """
 
     kept: Kept | None
     payload: Payload = field(repr=False)
     messages: Page = field(repr=False)
     now_ms: int
+    owned: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +126,12 @@ def values_in(payload: Payload) -> dict[str, bytes]:
 def read_shared(place: Place) -> Plan[Read]:
     """What a new session shares with others, and nothing else of it."""
     # What is left of an older anonymous session of this id is none of the new one's.
-    ranges = [] if place.owner.user is None else [place.owner.shared_rows(ALL_KEYS)]
+    lists = find_lists(place.quotas, place.owner)
+    ranges = lists + ([] if place.owner.user is None else [place.owner.shared_rows(ALL_KEYS)])
     ranges += [_app_rows(place, ALL_KEYS)] if place.is_with_app else []
     outcome = yield _beside(Transaction([], ranges=ranges), list_ranges_elsewhere(place, ALL_KEYS))
-    return Read(None, join_state(*outcome.pages), (), outcome.now_ms)
+    listed, shared = outcome.pages[: len(lists)], outcome.pages[len(lists) :]
+    return Read(None, join_state(*shared), (), outcome.now_ms, count_rows(listed))
 
 
 def _ask_for_all(place: Place, last: int, most: int = MOST_KEYS) -> Asked:

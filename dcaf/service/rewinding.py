@@ -29,6 +29,7 @@ from dcaf.service.kept import Kept, is_at, value_of
 from dcaf.service.links import replay, unfollow
 from dcaf.service.places import APP, UNKNOWN, USER, Place, require_there
 from dcaf.service.plans import Plan
+from dcaf.service.quotas import check_messages, check_sessions, count_rows, find_lists
 from dcaf.service.reading import ALL_KEYS
 from dcaf.service.tables import CHANGES, MESSAGES, MINUTE_MS, STATE, WORDS, Columns, unpack_number
 from dcaf.tools.proposals import PENDING
@@ -201,8 +202,10 @@ def fork(place: Place, target: Place, birth: bytes, *, at: int | None, ttl_ms: i
         ConfigurationError: It has not so many messages.
         SessionExistsError: There is one of the other's id.
         StaleSessionError: A turn of this one was committed meanwhile.
+        QuotaExceededError: The user may not have one more, or it may not have so many messages.
     """
     past = yield from _read_past(place, at, "at=")
+    yield from _require_room(target, past.messages)
     row, kept, count = target.row, past.kept, past.messages
     is_begun, calls = yield from begin_copy(place, target, kept, birth, count)
     yield from copy_artifacts(place, kept.birth, target, birth)
@@ -261,6 +264,17 @@ def begin_copy(place: Place, target: Place, kept: Kept, birth: bytes, count: int
         yield Transaction([row], when=is_begun, writes=_copy(target, page))
     yield from copy_documents(place, target, is_begun)
     return is_begun, calls
+
+
+def _require_room(target: Place, messages: int) -> Plan[None]:
+    """Refuse a session of so many messages that a quota does not allow.
+
+    Raises:
+        QuotaExceededError: It does not.
+    """
+    check_messages(target.quotas, messages)
+    if lists := find_lists(target.quotas, target.owner):
+        check_sessions(target.quotas, count_rows((yield Transaction([], ranges=lists)).pages))
 
 
 def _require_unchanged(place: Place, kept: Kept, target: Place, record: Record) -> Plan[None]:

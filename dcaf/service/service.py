@@ -50,6 +50,7 @@ from dcaf.service.kept import Kept
 from dcaf.service.listing import ListPage, Order
 from dcaf.service.plans import Plan, run_async, run_to_end
 from dcaf.service.purging import Erased, Purged
+from dcaf.service.quotas import Quotas
 from dcaf.service.requests import (
     MISSING,
     CreateSessionRequest,
@@ -98,6 +99,8 @@ class SessionService:
         randomness: That many random bytes, for ids.
         artifacts: Where the bytes of the sessions' files are: a url such as ``file:///var/lib/clinic/files``, ``s3://bucket/prefix``
             or ``memory://``, a store of obstore, or an ArtifactStore; None for a service without files.
+        quotas: How many messages a session may have, and how many sessions a user; None for no limits. Give each process of an
+            application the same.
 
     Raises:
         ConfigurationError: A setting is wrong; the message says what to write.
@@ -120,6 +123,7 @@ class SessionService:
         encrypt: Keyring | None = None,
         randomness: Callable[[int], bytes] = os.urandom,
         artifacts: ArtifactStore | ObjectStore | str | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
         self._encrypt = encrypt
         self._url = engine if isinstance(engine, str) else None
@@ -127,7 +131,9 @@ class SessionService:
         store = None if artifacts is None else ArtifactStore.of(artifacts)
         if store is not None and isinstance(found, EncryptedEngine):
             raise ConfigurationError(NO_FILES)
-        self._calls = Calls(guard(found, app), app, ttl=ttl, on_busy=on_busy, last=last, randomness=randomness, artifacts=store)
+        self._calls = Calls(
+            guard(found, app), app, ttl=ttl, on_busy=on_busy, last=last, randomness=randomness, artifacts=store, quotas=quotas
+        )
         self._ledger = _check_ledger(ledger, found)
         self.level: str = LEVEL
         self.app: str = self._calls.app
@@ -225,6 +231,7 @@ class SessionService:
 
         Raises, when the block begins:
             UnknownSessionError: There is no such session.
+            QuotaExceededError: The session is new, and its user may not have one more.
             SessionArchivedError: It was archived.
             EngineError: The engine failed.
 
@@ -233,6 +240,7 @@ class SessionService:
             UnknownSessionError: It was deleted meanwhile.
             SessionClosedError: It was closed, or archived.
             SessionAliasError, SessionValueError: What was done to it cannot be written.
+            QuotaExceededError: It would have more messages than it may have. Nothing was written.
             EngineError: The engine failed, and nothing was written.
             CommitUnknownError: Nobody can tell whether it was written.
         """
@@ -276,6 +284,7 @@ class SessionService:
 
         Raises:
             SessionExistsError: There is one of this id.
+            QuotaExceededError: The user may not have one more.
             SessionValueError: A value may not be stored.
             ConfigurationError: An argument is wrong.
             EngineError: The engine failed.
@@ -312,6 +321,7 @@ class SessionService:
         Raises:
             StaleSessionError: Another one has committed it since.
             UnknownSessionError: It was deleted meanwhile.
+            QuotaExceededError: It would have more messages than it may have.
             ConfigurationError: It is no session of this service.
             EngineError: The engine failed.
         """
@@ -347,6 +357,7 @@ class SessionService:
         """A session as it is now; one that is made where there is none.
 
         Raises:
+            QuotaExceededError: There is none, and the user may not have one more.
             ConfigurationError: User or id is empty, or no text that UTF-8 can say.
             EngineError: The engine failed.
         """
@@ -438,6 +449,7 @@ class SessionService:
             UnknownSessionError: There is no such session.
             SessionClosedError: It was closed, or archived.
             ConfigurationError, SessionValueError: One of them is no message, or the result of a tool that answers no open call.
+            QuotaExceededError: It would have more than it may have. None was added.
             EngineError: The engine failed.
         """
         return await run_to_end(self._calls.append(user, id, messages), self._calls.engine)
@@ -654,6 +666,7 @@ class SessionService:
             UnknownSessionError: There is no such session.
             SessionClosedError: It was closed, or archived.
             SessionExistsError: There is one of the new id.
+            QuotaExceededError: The user may not have one more.
             StaleSessionError: A turn of the session was committed meanwhile; call again.
             ConfigurationError: It has not so many messages, or there is no user.
             EngineError: The engine failed.
@@ -816,6 +829,8 @@ class SessionService:
         Raises:
             SessionExistsError: There is a session of the same id.
             StaleSessionError: Somebody else made or dropped a session of the same id meanwhile; import again.
+            QuotaExceededError: A session has more messages than it may have, or a user more sessions. Whoever brings a whole
+                application back does it with a service without quotas.
             SessionValueError: A value may not be stored; the message has the number of the line.
             ConfigurationError: These are not the lines of an export of this application, and of this version of its format, or
                 one is too long; the message has the number of the line.

@@ -14,7 +14,14 @@ from dcaf import ConfigurationError, SessionMiddleware
 from dcaf.asgi.problems import build_problem
 from dcaf.core import Key, Keyring
 from dcaf.core.base64url import Payload, decode, encode
-from dcaf.core.errors import IdempotencyKeyReused, SessionConflict, SessionEnded, SessionSuperseded, SessionUnavailable
+from dcaf.core.errors import (
+    IdempotencyKeyReused,
+    QuotaExceededError,
+    SessionConflict,
+    SessionEnded,
+    SessionSuperseded,
+    SessionUnavailable,
+)
 from dcaf.core.sealer import Sealer
 from dcaf.core.signing import SIGNED
 from dcaf.testing import SessionClient
@@ -216,6 +223,7 @@ ROWS: dict[str, tuple[Any, dict[str, Any], int, str, bool]] = {
         "idempotency-key-reused",
         False,
     ),
+    "over a quota": (lambda: at(envelope(STEP)), opening(QuotaExceededError()), 409, "quota-exceeded", False),
     "unavailable": (lambda: at(envelope(STEP)), opening(SessionUnavailable()), 503, "session-unavailable", False),
     "broken": (lambda: at(envelope(STEP)), opening(OSError("db:5432 is away")), 503, "session-unavailable", False),
     "body over its limit": (lambda: {"a": "x" * 99}, {"max_body_bytes": 50}, 413, "body-too-large", False),

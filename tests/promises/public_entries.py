@@ -582,6 +582,7 @@ ENTRIES: dict[str, Entry] = {
         {"place": "memory://", "limit_bytes": 9, "most_names": 9, "most_versions": 9, "part_bytes": 9}
     ),
     "dcaf.service.ArtifactStore.of": Entry({"place": "memory://"}, on=lambda: ArtifactStore),
+    "dcaf.service.Quotas": Entry({"sessions": 9, "messages": 9}),
     "dcaf.service.UserMemory.page": Entry({"limit": 1}, on=lambda: kept().memory(user="ada")),
     "dcaf.service.SyncUserMemory.page": Entry({"limit": 1}, on=lambda: kept().sync.memory(user="ada")),
     "dcaf.service.Messages.of": Entry({"session": kept_session()}, on=lambda: Messages),
