@@ -114,9 +114,7 @@ ALLOWED: Final = {
     Found("ledger/settings.py", "importlib"): "for the next",
     Found("ledger/settings.py", "import_module"): "imports dcaf.core.kept, a constant in the source, to see whether it can be",
     Found("service/encryption.py", "importlib"): "for the next",
-    Found(
-        "service/encryption.py", "import_module"
-    ): "imports modules of dcaf.service, constants, where encrypt= asks",
+    Found("service/encryption.py", "import_module"): "imports modules of dcaf.service, constants, where encrypt= asks",
     Found("engines/__init__.py", "importlib"): "for the next",
     Found(
         "engines/__init__.py", "import_module"
