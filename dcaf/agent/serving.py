@@ -19,6 +19,7 @@ from dcaf.agent.config import require
 from dcaf.agent.page import Page
 from dcaf.core.errors import ConfigurationError
 from dcaf.core.importing import load_target
+from dcaf.core.keys import Keyring
 from dcaf.core.store import SessionStore
 
 try:
@@ -32,6 +33,7 @@ AUDIENCE: Final = "DCAF_AUDIENCE"
 CONVERSATION: Final = "DCAF_CONVERSATION"
 LEDGER: Final = "DCAF_LEDGER"
 SESSIONS: Final = "DCAF_SESSIONS"
+ENCRYPTED: Final = "DCAF_ENCRYPTED"
 PAGE: Final = "DCAF_PAGE"
 """The environment variables in which a process that was started for a reload, or as one of several, finds what to serve."""
 
@@ -68,6 +70,7 @@ def serve_named(
     conversation: str | None = None,
     ledger: str | None = None,
     sessions: str | None = None,
+    encrypted: bool = False,
     page: bool = False,
     host: str,
     port: int,
@@ -82,6 +85,7 @@ def serve_named(
         conversation: Where a body names its conversation, as ``/thread_id``; None binds sessions to none.
         ledger: The url of a ledger, as ``open_engine`` takes it; None keeps none.
         sessions: The url of a session service, which keeps the conversation as well; None keeps no sessions.
+        encrypted: Whether what it keeps is encrypted, with the keys in the environment.
         page: Whether a chat page is at ``/``.
         host: Address to listen on.
         port: Port to listen on.
@@ -92,7 +96,7 @@ def serve_named(
         ConfigurationError: There is no such thing, a setting is wrong, or uvicorn is not installed.
     """
     told = {TARGET: target, AUDIENCE: audience, CONVERSATION: conversation, LEDGER: ledger, SESSIONS: sessions}
-    told[PAGE] = "1" if page else None
+    told |= {ENCRYPTED: "1" if encrypted else None, PAGE: "1" if page else None}
     os.environ |= {name: value or "" for name, value in told.items()}
     app = named_app()
     number = _count_workers(workers)
@@ -118,14 +122,18 @@ def named_app() -> ASGIApp:
     Raises:
         ConfigurationError: There is no such thing, or a setting is wrong.
     """
-    names = (TARGET, AUDIENCE, CONVERSATION, LEDGER, SESSIONS, PAGE)
-    target, audience, conversation, ledger, sessions, page = (os.environ[name] for name in names)
+    names = (TARGET, AUDIENCE, CONVERSATION, LEDGER, SESSIONS, ENCRYPTED, PAGE)
+    target, audience, conversation, ledger, sessions, encrypted, page = (os.environ[name] for name in names)
+    if encrypted and not sessions:
+        raise ConfigurationError("--encrypted is for what --sessions keeps: --sessions sqlite:///dcaf.db --encrypted.")
     found = load_target(target)
     if isinstance(found, type) or not (callable(found) or isinstance(found, Agent)):
         raise ConfigurationError(f"{target!r} is neither an Agent, nor an agent function, nor an application. Write module:name.")
     if isinstance(found, Agent) or not _is_app(found):
         name = audience or target
-        kept: dict[str, Any] = _keep_sessions(sessions, name, page=bool(page)) if sessions else {"page": bool(page)}
+        kept: dict[str, Any] = {"page": bool(page)}
+        if sessions:
+            kept = _keep_sessions(sessions, name, Keyring.from_environment() if encrypted else None, page=bool(page))
         if ledger and sessions:
             raise ConfigurationError("Sessions that are kept have a ledger of their own, in the same database. Drop --ledger.")
         if ledger:
@@ -146,10 +154,10 @@ def _open_ledger(url: str, audience: str) -> SessionStore:
     return ledger
 
 
-def _keep_sessions(url: str, app: str, *, page: bool) -> dict[str, Any]:
+def _keep_sessions(url: str, app: str, ring: Keyring | None, *, page: bool) -> dict[str, Any]:
     """The settings of an application whose sessions, conversations and memories are kept; imported only where they are."""
     service = import_module("dcaf.service")
-    store = service.SessionService(url, app=app)
+    store = service.SessionService(url, app=app, encrypt=ring)
     return {"store": store, "history": "server", "page": page and Page(memory=service.Memory)}
 
 

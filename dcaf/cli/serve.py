@@ -28,6 +28,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         metavar="URL",
         help="keep sessions there, for instance in sqlite:///dcaf.db: state, conversation and memory; a client sends what is new",
     )
+    serve.add_argument("--encrypted", action="store_true", help="encrypt what --sessions keeps, with the keys in DCAF_KEYS")
     serve.add_argument("--page", action="store_true", help="with a chat page at /, which shows the session at work")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
@@ -43,6 +44,7 @@ def _serve(options: argparse.Namespace) -> int:
         conversation=options.conversation,
         ledger=options.ledger,
         sessions=options.sessions,
+        encrypted=options.encrypted,
         page=options.page,
         host=options.host,
         port=options.port,

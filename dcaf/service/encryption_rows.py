@@ -191,12 +191,12 @@ class Rows:
             return [Put(hidden, write.values)]
         if layout.refused is not None:
             raise ConfigurationError(layout.refused)
-        named = [] if beside is None else [Put(beside, self._seal_name(write, beside))]
+        named = [] if beside is None or NAME not in write.values else [Put(beside, self._seal_name(write, beside))]
         return [Put(hidden, self._seal_values(layout, write, hidden)), *named]
 
     def _seal_name(self, write: Put, beside: Record) -> Columns:
         name = self.cells.seal(begin_place(beside.table.name, NAME) + beside.key, _value(write, NAME) or b"")
-        return {NAME: name, "expires": write.values["expires"]}
+        return {NAME: name, **{column: write.values[column] for column in ("expires",) if column in write.values}}
 
     def _seal_values(self, layout: Layout, write: Put, hidden: Record) -> Columns:
         sealed: Columns = {name: value for name, value in write.values.items() if name not in layout.inside}

@@ -341,4 +341,4 @@ def test_control_a_rule_that_is_left_out_is_noticed(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("dcaf.ledger.opening.Is", lacking)
     monkeypatch.setattr("dcaf.ledger.rules.Is", lacking)
     with pytest.raises((AssertionError, SessionError)):
-        play("memory", 100, phases=[Phase.generate], derandomize=True)
+        play("memory", 500, phases=[Phase.generate], derandomize=True)  # what it tries depends on which modules are there

@@ -165,6 +165,25 @@ def test_with_sessions_the_conversation_is_kept_and_a_client_sends_what_is_new(s
     assert [row["messages"] for _, row in rows] == [6]
 
 
+def test_what_is_kept_is_encrypted_where_it_is_said(shop: Path) -> None:
+    keys = Key.generate("k1").text()
+    for _ in range(2):  # the second process opens what the first one has written
+        with (
+            served(shop, "shop:agent", "--sessions", "sqlite:///dcaf.db", "--encrypted", DCAF_KEYS=keys) as url,
+            Client(url, history="server") as client,
+        ):
+            assert [client.send("needle").text for _ in range(2)] == ["one 1", "one 2"]
+    kept = b"".join(path.read_bytes() for path in shop.glob("dcaf.db*"))
+    assert kept
+    assert b"needle" not in kept
+    with (
+        served(shop, "shop:agent", "--sessions", "sqlite:///plain.db", DCAF_KEYS=keys) as url,
+        Client(url, history="server") as client,
+    ):
+        client.send("needle")
+    assert b"needle" in b"".join(path.read_bytes() for path in shop.glob("plain.db*")), "a control: else it stands there"
+
+
 def test_control_without_a_ledger_an_older_session_is_accepted(shop: Path) -> None:
     with served(shop, "shop:agent") as url, SessionClient(url) as client:
         first = client.send("go").envelope
@@ -230,6 +249,7 @@ def test_several_workers_keep_one_ledger(shop: Path, named: list[str]) -> None:
         (["shop:agent", "--sessions", "sqlite:///a.db", "--ledger", "sqlite:///a.db"], "Drop --ledger"),
         (["shop:agent", "--sessions", "memory://", "--workers", "2"], "Sessions in memory:// are one process's own, and 2 serve"),
         (["shop:ready", "--sessions", "sqlite:///dcaf.db"], "is an application that is ready"),
+        (["shop:agent", "--encrypted"], "--encrypted is for what --sessions keeps"),
         (["shop:agent", "--workers", "0"], "take a number of processes that is 1 or more"),
     ],
 )
