@@ -122,7 +122,7 @@ class Files:
             )
             if (row := outcome.rows[0]) is not None:
                 if self._encrypted is not None:
-                    self._contents = self._encrypted.seal_contents()
+                    self._contents = self._encrypted._seal_contents()
                 self._root = name_root(row)
         return self._root
 

@@ -28,7 +28,7 @@ TAKES: Final = (
     'artifacts= takes "file:///var/lib/clinic/files", "s3://bucket/prefix" or another url of obstore, "memory://" for tests, '
     "a store of obstore, or an ArtifactStore."
 )
-KINDS: Final = (AzureStore, GCSStore, LocalStore, MemoryStore, S3Store)
+KINDS: Final[tuple[type, ...]] = (AzureStore, GCSStore, LocalStore, MemoryStore, S3Store)
 
 CLIENT: Final[Any] = {"timeout": "30s", "connect_timeout": "5s"}
 RETRIES: Final[Any] = {"max_retries": 3, "retry_timeout": timedelta(seconds=30)}

@@ -137,7 +137,7 @@ class EncryptedEngine:
         """As of an engine."""
         await self.below.aclose()
 
-    def seal_contents(self) -> SealedContents:
+    def _seal_contents(self) -> SealedContents:
         """What encrypts the objects of artifacts; of an engine that was asked for a row before."""
         rows = self._rows
         assert rows is not None
@@ -236,7 +236,7 @@ def plan_reencryption(engine: EncryptedEngine, files: Files | None) -> Plan[Reen
         ConfigurationError: There are artifacts, and the service does not know where their bytes are.
     """
     rows = engine._take((yield from engine._open_names()))
-    objects, rotation = (import_module(f"dcaf.service.{name}") for name in ("artifact_rotation", "encryption_rotation"))
+    objects, rotation = import_module("dcaf.service.artifact_rotation"), import_module("dcaf.service.encryption_rotation")
     found: Reencrypted = yield from objects.reencrypt(rows, files, engine.app, engine.partitions)
     return found.plus((yield from rotation.reencrypt(engine.app, engine.keys, rows.cells, engine.partitions)))
 

@@ -42,6 +42,9 @@ SECRET_BYTES: Final = 32
 LAST_BYTE: Final = 0xFF
 PLACES_KNOWN: Final = 4_096
 AT_ONCE: Final = 200
+OF_NAME: Final = b"="
+"""What stands before the digest of a name, so that the key is never taken for one of a session, or of a user."""
+
 NO_MARK: Final = bytes(MARK_BYTES)
 
 WHOLE: Final = "A range of {} ends or begins within an owner, a session or a name, which are not in order where they are encrypted."
@@ -92,7 +95,7 @@ class Names:
             return self._hide_place(layout, key)
         if key.startswith(UNKNOWN, start):
             return self._hide_place(layout, key[:start]) + key[start + len(UNKNOWN) :]
-        return self._hide_place(layout, key[:start]) + self._digest(layout, key)
+        return self._hide_place(layout, key[:start]) + OF_NAME + self._digest(layout, key)
 
     def show(self, layout: Layout, key: bytes) -> bytes:
         """The key of a row as the service knows it, but for the name."""
@@ -165,8 +168,21 @@ class _Blocks(threading.local):
     def __init__(self, key: bytes) -> None:
         # Blocks on their own: what is permuted is a digest, of which no two are alike, and no text.
         cipher = Cipher(AES(key), modes.ECB())  # noqa: S305
-        self.hide: Callable[[bytes], bytes] = cipher.encryptor().update
-        self.show: Callable[[bytes], bytes] = cipher.decryptor().update
+        self._hide, self._show = cipher.encryptor().update, cipher.decryptor().update
+
+    def hide(self, block: bytes) -> bytes:
+        """What stands for a block."""
+        return self._hide(_require_block(block))
+
+    def show(self, hidden: bytes) -> bytes:
+        """The block for which that stands."""
+        return self._show(_require_block(hidden))
+
+
+def _require_block(block: bytes) -> bytes:
+    """A whole block. The cipher would keep a part of one, and permute every block after it wrongly."""
+    assert len(block) == DIGEST_BYTES
+    return block
 
 
 def open_names(

@@ -173,6 +173,8 @@ def test_each_import_by_name_is_of_a_constant() -> None:
         ("asgi/config.py", "dcaf.asgi.telemetry"),
         (
             "service/encryption.py",
+            "dcaf.service.artifact_rotation",
+            "dcaf.service.artifact_sealing",
             "dcaf.service.encryption_order",
             "dcaf.service.encryption_rotation",
             "dcaf.service.encryption_rows",

@@ -15,7 +15,7 @@ from dcaf.engines import Range
 from dcaf.service.encryption_cells import Cells, kid_of, place_of
 from dcaf.service.encryption_layout import LAYOUTS, Layout, pack, unpack
 from dcaf.service.encryption_names import Names
-from dcaf.service.tables import TABLES, pack_number
+from dcaf.service.tables import TABLES, Owner, app_row, pack_number
 
 SECRET = bytes(range(32))
 RING = Keyring(Key.from_bytes("k7", SECRET))
@@ -172,3 +172,20 @@ def test_a_cipher_of_half_a_nonce_is_that_of_the_whole() -> None:
     box = derive_cipher(SECRET, nonce[:12]).encrypt(nonce[12:], b"plain", b"bound")
     assert box == encrypt(SECRET, nonce, b"plain", b"bound")
     assert decrypt(SECRET, nonce, box, b"bound") == b"plain"
+
+
+def test_whatever_the_digest_of_a_name_is_a_key_of_the_application_stays_one() -> None:
+    """One digest in 256 begins as a session would, and one as a user would."""
+    layout, key = LAYOUTS["dcaf_kept_state"], app_row("clinic", "app:theme", partitions=1).key
+    owner = Owner("clinic", "p-123", partitions=1).session_row("visit-1").key
+    for number in range(2_000):
+        names = Names(number.to_bytes(32, "big"))
+        hidden = names.hide(layout, key)
+        assert layout.restore_name(names.show(layout, hidden), {"name": b"app:theme", "value": b"1"}) == key
+        assert names.show(LAYOUTS["dcaf_kept_sessions"], names.hide(LAYOUTS["dcaf_kept_sessions"], owner)) == owner
+
+
+def test_control_without_a_sign_before_the_digest_some_are_taken_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dcaf.service.encryption_names.OF_NAME", b"")
+    with pytest.raises(AssertionError):
+        test_whatever_the_digest_of_a_name_is_a_key_of_the_application_stays_one()
