@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from dcaf.engines import Delete, Engine, MemoryEngine, Outcome, Put, Row, SqliteEngine, Table, Transaction, Write
+from dcaf.engines import Delete, Engine, MemoryEngine, Outcome, Plus, Put, Record, Row, SqliteEngine, Table, Transaction, Write
 from dcaf.testing import EngineContract, SearchEngineContract
 from dcaf.testing.engine_machine import run_machine
 
@@ -235,3 +235,14 @@ def test_control_a_fault_is_caught(fault: type[_Broken], caught_by: str, tmp_pat
 def test_control_the_machine_finds_a_fault(fault: type[_Broken], tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
         run_machine(lambda _: fault(), tmp_path, examples=500, shrink=False)
+
+
+@pytest.mark.parametrize("make", [lambda _: MemoryEngine(), lambda folder: SqliteEngine(folder / "dcaf.db")])
+def test_a_row_that_is_written_whole_is_still_counted_on_and_returned(make: Callable[[Path], Engine], tmp_path: Path) -> None:
+    engine, record = make(tmp_path), Record(Table("whole", {"n": int}), b"a")
+    engine.declare([record.table])
+    for value in (40, Plus(2)):
+        engine.sync.transact(Transaction([], writes=[Put(record, {"n": value})]))
+    assert engine.sync.transact(Transaction([record], writes=[Put(record, {"n": 7})])).rows == ({"n": 42},)
+    assert engine.sync.transact(Transaction([record])).rows == ({"n": 7},)
+    engine.sync.close()
